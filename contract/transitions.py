@@ -1,0 +1,56 @@
+"""What the join makes of records: transitions to learn from, episodes to judge by."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from contract.records import AnsweredBy
+
+Ending = Literal["terminated", "truncated", "timed_out"]
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One step of one episode, whole."""
+
+    policy: str
+    schema_hash: str
+    episode_id: str
+    step: int
+    observation: npt.NDArray[Any]
+    action: int
+    reward: float
+    next_observation: npt.NDArray[Any] | None
+    """None where it is unknown: at a truncation without a final observation, or a time-out."""
+    terminated: bool
+    truncated: bool
+    propensity: float | None
+    """Probability with which the action was chosen; None where the agent did not say."""
+    answered_by: AnsweredBy
+    q_values: npt.NDArray[np.float16] | None
+    time: float
+    """Unix seconds of the decision."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One run of one agent, closed."""
+
+    policy: str
+    episode_id: str
+    ending: Ending
+    rewards: tuple[float, ...]
+    """Of the steps that were joined, in order."""
+    is_complete: bool
+    """Every step from 0 to the last one was joined."""
+    answered_by: tuple[AnsweredBy, ...]
+    """Who acted in it, each once."""
+    started_at: float
+    ended_at: float
+
+    @property
+    def episode_return(self) -> float:
+        """The undiscounted sum of rewards."""
+        return float(sum(self.rewards))
