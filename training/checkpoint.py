@@ -10,18 +10,20 @@ Tensors are safetensors and the rest is JSON: nothing that is read can run code.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
+from contract.declaration import ObservationSpec, Record
+from contract.files import sync_directory, write_synced
+from contract.manifest import RewardTransform
 from training.moments import Moments
 from training.network import NetworkConfig, QNetwork
 
@@ -37,33 +39,7 @@ class CheckpointError(Exception):
     """A checkpoint is missing, torn or not of this format."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ObservationSpec(_Record):
-    """What one raw observation of the environment looks like."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    """A numpy name, such as `float32` or `uint8`."""
-
-    low: tuple[float | None, ...]
-    """Lower bound of each element in C order, `None` where there is none; one entry if all agree."""
-
-    high: tuple[float | None, ...]
-    """Upper bounds, as `low`."""
-
-
-class RewardTransform(_Record):
-    """How training turned the environment's rewards into the unit of the Q-values: scale, then clip."""
-
-    scale: float
-    clip: float | None
-    """Scaled rewards are clipped to [-clip, clip]."""
-
-
-class TrainingStatistics(_Record):
+class TrainingStatistics(Record):
     """What training saw, behaviour policy and exploration included."""
 
     returns: Moments
@@ -79,7 +55,7 @@ class TrainingStatistics(_Record):
     """|Q| over all actions of the observations that were acted on."""
 
 
-class CheckpointMetadata(_Record):
+class CheckpointMetadata(Record):
     """The content of `checkpoint.json`."""
 
     format_version: Literal[1] = 1
@@ -131,13 +107,14 @@ def write_checkpoint(
 ) -> None:
     """Write a checkpoint, whole or not at all, in place of the one that may be there."""
     with replacing_folder(folder) as unfinished:
-        save_file(_detached(network.state_dict()), unfinished / NETWORK_FILE)
-        (unfinished / METADATA_FILE).write_text(metadata.model_dump_json(indent=2) + "\n")
+        write_synced(unfinished / NETWORK_FILE, _serialised(network.state_dict()))
+        write_synced(unfinished / METADATA_FILE, metadata.model_dump_json(indent=2).encode())
         if state is not None:
             state_folder = unfinished / STATE_FOLDER
             state_folder.mkdir()
-            save_file(_detached(state.tensors), state_folder / _STATE_TENSORS_FILE)
-            (state_folder / _STATE_VALUES_FILE).write_text(json.dumps(state.values))
+            write_synced(state_folder / _STATE_TENSORS_FILE, _serialised(state.tensors))
+            write_synced(state_folder / _STATE_VALUES_FILE, json.dumps(state.values).encode())
+            sync_directory(state_folder)
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
@@ -173,7 +150,7 @@ def read_state(folder: Path) -> RunState:
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Give a temporary sibling to fill; it takes the place of `folder` once it is on the disk.
+    """Give a temporary sibling to fill with synced files; it then takes the place of `folder`.
 
     If filling it fails, `folder` stays as it was. A rename cannot replace a folder that has
     content, so the old one steps aside first; `_whole_folder` finds it if power fails between.
@@ -188,13 +165,12 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
-    for path in [*unfinished.rglob("*"), unfinished]:
-        _fsync(path)
+    sync_directory(unfinished)
     if folder.exists():
         shutil.rmtree(previous, ignore_errors=True)
         folder.rename(previous)
     unfinished.rename(folder)
-    _fsync(folder.parent)
+    sync_directory(folder.parent)
     shutil.rmtree(previous, ignore_errors=True)
 
 
@@ -207,14 +183,8 @@ def _previous(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.previous")
 
 
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _detached(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _serialised(tensors: dict[str, Tensor]) -> bytes:
     # Parameters may be views of one flat tensor, which safetensors refuses to store.
-    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    return save(
+        {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    )

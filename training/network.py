@@ -4,6 +4,8 @@ Normalisation is part of the network, so a checkpoint and what is exported from 
 beside the observation itself.
 """
 
+from itertools import pairwise
+
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
@@ -77,7 +79,7 @@ class QNetwork(nn.Module):
             Normalisation(config.observation_shape) if config.normalise_observations else None
         )
         self.layers = nn.ModuleList(
-            nn.Linear(inputs, outputs) for inputs, outputs in zip(sizes, sizes[1:], strict=False)
+            nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes)
         )
         self.head: nn.Module = (
             DuelingHead(last_size, config.num_actions)
