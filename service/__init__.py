@@ -1,0 +1,1 @@
+"""The inference and monitoring service. Imports the contract; never torch."""

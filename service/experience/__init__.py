@@ -1,0 +1,1 @@
+"""The transition log's near end: the local spool, and what ships it."""

@@ -1,0 +1,1 @@
+"""The ways in: each translates one protocol; none decides."""

@@ -1,0 +1,1 @@
+"""Running a policy: the model, the proof that it may serve, batching, the fallback."""

@@ -1,0 +1,69 @@
+"""One version of a policy, loaded: observations in, actions and Q-values out."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from contract.declaration import legal_actions
+from contract.manifest import ACTION_MASK, ACTIONS, OBSERVATIONS, Q_VALUES, Manifest
+
+Provider = str
+
+
+class Decided(NamedTuple):
+    """What the model says of N observations."""
+
+    actions: npt.NDArray[np.int64]
+    """[N]."""
+    q_values: npt.NDArray[np.float32]
+    """[N, num_actions]."""
+
+
+class Policy:
+    """An ONNX Runtime session and the manifest it was made under. Safe to call from one thread."""
+
+    def __init__(self, manifest: Manifest, session: ort.InferenceSession) -> None:
+        self.manifest = manifest
+        self.behaviour = f"{manifest.policy}@{manifest.version}"
+        self._session = session
+        self._takes_mask = manifest.actions.masked
+        self._outputs = [ACTIONS, Q_VALUES]
+
+    def decide(
+        self,
+        observations: npt.NDArray[Any],
+        action_masks: npt.NDArray[np.bool_] | None = None,
+    ) -> Decided:
+        """Run the model.
+
+        Args:
+            observations: [N, *shape] in the spec's dtype.
+            action_masks: [N, num_actions], True where legal; only for policies that are masked.
+        """
+        feeds: dict[str, npt.NDArray[Any]] = {OBSERVATIONS: observations}
+        if self._takes_mask:
+            count = self.manifest.actions.count
+            feeds[ACTION_MASK] = legal_actions(action_masks, len(observations), count)
+        actions, q_values = self._session.run(self._outputs, feeds)
+        return Decided(actions, q_values)
+
+
+def open_session(
+    model: bytes, providers: Sequence[Provider] = ("CPUExecutionProvider",)
+) -> ort.InferenceSession:
+    """A session over these bytes: one thread, no spinning, every graph optimisation.
+
+    One thread because the service scales by workers, and because two sessions with pools of their
+    own slow each other down.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 4
+    return ort.InferenceSession(model, options, providers=list(providers))

@@ -1,0 +1,1 @@
+"""Which version serves: the repository, the ledger's fold, the loader."""
