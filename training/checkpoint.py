@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, JsonValue, ValidationError
 from safetensors import SafetensorError
@@ -92,7 +92,8 @@ class RunState(NamedTuple):
     """What a run needs beside its online network to go on as if it had never stopped."""
 
     tensors: dict[str, Tensor]
-    values: dict[str, JsonValue]
+    values: dict[str, Any]
+    """Anything that JSON can say."""
 
 
 class Checkpoint(NamedTuple):

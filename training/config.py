@@ -1,0 +1,219 @@
+"""The configuration of a run: one frozen class, filled from a preset and flags."""
+
+import argparse
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from contract.manifest import RewardTransform
+
+PRESETS_FOLDER = Path(__file__).parent / "presets"
+
+
+class TrainingConfig(BaseSettings):
+    """Train a policy online.
+
+    `--resume DIR` goes on with the run in DIR as if it had never stopped; it takes no other flag.
+    All schedules and intervals count environment steps, over all environments together.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        use_attribute_docstrings=True,
+    )
+
+    preset: str | None = None
+    """A preset's name, or the path of a TOML file; other flags override what it says."""
+
+    out: Path
+    """Folder that receives checkpoints and logs."""
+
+    environment_id: str
+    """Gymnasium's name of the environment."""
+
+    seed: int = Field(default=0, ge=0)
+    """All randomness of the run comes from this."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where updates are computed."""
+
+    total_steps: PositiveInt = 50_000
+    """Environment steps after which the run ends."""
+
+    num_environments: PositiveInt = 8
+    """Environments that are stepped together."""
+
+    hidden_sizes: tuple[PositiveInt, ...] = (128, 128)
+    """Widths of the hidden layers."""
+
+    dueling: bool = False
+    """Split the network into a value and an advantage stream (Wang et al., 2016)."""
+
+    double: bool = True
+    """Choose next actions with the online network (van Hasselt et al., 2015)."""
+
+    loss: Literal["huber", "mse"] = "huber"
+    """Loss of the temporal-difference error."""
+
+    discount: float = Field(default=0.99, ge=0, lt=1)
+    """Weight of a reward that comes one step later."""
+
+    optimiser: Literal["adam", "rmsprop"] = "adam"
+    """How gradients become steps; rmsprop is the centred one of Mnih et al. (2015)."""
+
+    optimiser_epsilon: float = Field(default=1.5e-4, gt=0)
+    """Added to the optimiser's denominator; large values damp steps where gradients are small."""
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """The optimiser's step size at the start."""
+
+    learning_rate_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the step size changes over the run."""
+
+    final_learning_rate: float = Field(default=0.0, ge=0)
+    """The step size at the end, unless constant."""
+
+    gradient_norm_limit: float = Field(default=10.0, gt=0)
+    """Gradients with a larger Euclidean norm are scaled down to it."""
+
+    epsilon_schedule: Literal["linear", "exponential"] = "linear"
+    """How the probability of a random action falls."""
+
+    initial_epsilon: float = Field(default=1.0, gt=0, le=1)
+    """Probability of a random action at the start."""
+
+    final_epsilon: float = Field(default=0.05, gt=0, le=1)
+    """Probability of a random action once the schedule has run out."""
+
+    epsilon_steps: PositiveInt = 10_000
+    """Length of the epsilon schedule."""
+
+    target_update: Literal["hard", "soft"] = "hard"
+    """Copy the online network at intervals, or blend it in at every update."""
+
+    target_sync_steps: PositiveInt = 1_000
+    """Steps between hard copies; they happen between rounds of updates."""
+
+    target_blend: float = Field(default=0.005, gt=0, le=1)
+    """Share of the online network that a soft update blends in (tau)."""
+
+    reward_clip: float | None = Field(default=None, gt=0)
+    """Rewards are clipped to [-clip, clip] for learning."""
+
+    reward_scale: float = Field(default=1.0, gt=0)
+    """Rewards are multiplied by this for learning, after the clip."""
+
+    normalise_observations: bool = True
+    """Give the network observations of mean 0 and spread 1."""
+
+    normalisation_steps: PositiveInt = 10_000
+    """Steps from which mean and spread are fitted; afterwards they stay."""
+
+    replay_capacity: PositiveInt = 50_000
+    """Transitions that the replay holds."""
+
+    learning_starts: PositiveInt = 1_000
+    """Steps before the first update."""
+
+    batch_size: PositiveInt = 64
+    """Transitions of one update."""
+
+    steps_between_updates: PositiveInt = 8
+    """Steps between rounds of updates; a multiple of `num_environments`."""
+
+    updates_per_round: PositiveInt = 8
+    """Updates of one round."""
+
+    evaluation_every_steps: PositiveInt = 5_000
+    """Steps between evaluations, which run in environments of their own."""
+
+    evaluation_episodes: PositiveInt = 20
+    """Episodes of one evaluation."""
+
+    evaluation_epsilon: float = Field(default=0.01, ge=0, le=1)
+    """Probability of a random action in evaluations."""
+
+    target_return: float | None = None
+    """Stop early once an evaluation reaches this mean return and a second, longer one confirms."""
+
+    confirmation_episodes: PositiveInt = 100
+    """Episodes of the confirming evaluation."""
+
+    checkpoint_every_steps: PositiveInt = 10_000
+    """Steps between writes of `last/`, from which a run can go on."""
+
+    q_limit_factor: float = Field(default=3.0, ge=1)
+    """The run has diverged when |Q| is this many times what rewards and discount allow."""
+
+    tensorboard: bool = True
+    """Log to TensorBoard as well, where it is installed."""
+
+    @model_validator(mode="after")
+    def _rounds_fit(self) -> Self:
+        if self.steps_between_updates % self.num_environments:
+            raise ValueError(
+                f"steps_between_updates is {self.steps_between_updates}, expected a multiple of "
+                f"num_environments ({self.num_environments})"
+            )
+        if self.learning_starts > self.total_steps:
+            raise ValueError(
+                f"learning_starts is {self.learning_starts}, expected at most total_steps "
+                f"({self.total_steps})"
+            )
+        return self
+
+    @property
+    def reward_transform(self) -> RewardTransform:
+        """The transform from the environment's rewards to the unit of the Q-values."""
+        return RewardTransform(clip=self.reward_clip, scale=self.reward_scale)
+
+    @classmethod
+    def from_arguments(cls, arguments: Sequence[str]) -> Self:
+        """Read flags, and the preset that they name, if any; flags win.
+
+        Raises:
+            ValueError: A value is out of range, or there is no such preset.
+            SystemExit: A flag is unknown (2), or help was asked for (0).
+        """
+        finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        finder.add_argument("--preset")
+        preset: str | None = finder.parse_known_args(arguments)[0].preset
+        defaults = read_preset(preset) if preset is not None else {}
+        return CliApp.run(cls, cli_args=list(arguments), **defaults)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read no environment variables: a run is its preset and its flags, on every machine."""
+        return (init_settings,)
+
+
+def preset_names() -> list[str]:
+    """The presets that come with the package."""
+    return sorted(path.stem for path in PRESETS_FOLDER.glob("*.toml"))
+
+
+def read_preset(preset: str) -> dict[str, Any]:
+    """The values of a preset, named or given as the path of a TOML file."""
+    path = Path(preset) if preset.endswith(".toml") else PRESETS_FOLDER / f"{preset}.toml"
+    if not path.is_file():
+        raise ValueError(f"no preset {preset!r}; there are: {', '.join(preset_names())}")
+    return tomllib.loads(path.read_text())

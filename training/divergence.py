@@ -1,0 +1,43 @@
+"""When to stop a run that has gone wrong, and what to say of it."""
+
+import math
+
+from contract.manifest import RewardTransform
+from training.moments import RunningMoments
+
+
+class DivergenceError(Exception):
+    """Learning has left all bounds; going on is a waste, and the message says why."""
+
+
+def largest_possible_q(
+    rewards: RunningMoments, transform: RewardTransform, discount: float
+) -> float:
+    """The largest |Q| that the rewards seen so far, for ever, could add up to."""
+    extremes = (float(rewards.minimum), float(rewards.maximum))
+    return max(abs(transform.apply(reward)) for reward in extremes) / (1.0 - discount)
+
+
+def check_divergence(loss: float, largest_q: float, q_limit: float, num_updates: int) -> None:
+    """Pass if learning looks sound.
+
+    Args:
+        loss: Mean loss of the latest updates.
+        largest_q: Largest |Q| of the latest batch.
+        q_limit: Where |Q| counts as diverged.
+        num_updates: Updates so far.
+
+    Raises:
+        DivergenceError: The loss is not finite, or Q-values are beyond the limit.
+    """
+    if not math.isfinite(loss):
+        raise DivergenceError(
+            f"the loss is {loss} after {num_updates} updates: the step size is too large for the "
+            "gradients, or rewards or observations are not finite"
+        )
+    if largest_q > q_limit:
+        raise DivergenceError(
+            f"|Q| is {largest_q:.4g} after {num_updates} updates, beyond the limit of "
+            f"{q_limit:.4g} that rewards and discount set: targets chase themselves; sync the "
+            "target network less often, lower the learning rate, or learn with --double"
+        )
