@@ -1,6 +1,10 @@
 """How epsilon and the learning rate change with environment steps."""
 
 import math
+from collections.abc import Callable
+
+Schedule = Callable[[float, float, float], float]
+"""From start, end and progress to the value now."""
 
 
 def constant(start: float, end: float, progress: float) -> float:

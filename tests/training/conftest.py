@@ -1,0 +1,12 @@
+import importlib
+import warnings
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _box2d() -> None:
+    """Import Box2D first: its generated wrapper warns, and crashes where a warning is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        importlib.import_module("Box2D")

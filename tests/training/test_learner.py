@@ -1,0 +1,140 @@
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tests.training.builders import q_network, training_config
+from training.config import TrainingConfig
+from training.learner import Learner, flatten_parameters, limit_norm
+from training.network import QNetwork
+from training.replay import Batch
+
+OBSERVATIONS = torch.randn(5, 4, generator=torch.Generator().manual_seed(9))
+
+
+def learner(config: TrainingConfig) -> Learner:
+    network_config = q_network(normalise_observations=True).config
+    return Learner(network_config, config, torch.Generator().manual_seed(0))
+
+
+def batch(seed: int) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    size = 32
+    return Batch(
+        observations=torch.randn(size, 4, generator=generator),
+        actions=torch.randint(3, (size,), generator=generator),
+        rewards=torch.randn(size, generator=generator),
+        next_observations=torch.randn(size, 4, generator=generator),
+        terminated=torch.rand(size, generator=generator) < 0.3,
+        truncated=torch.rand(size, generator=generator) < 0.3,
+    )
+
+
+def reference_update(
+    online: QNetwork, target: QNetwork, optimiser: torch.optim.Optimizer, batch: Batch
+) -> None:
+    """Double DQN as its papers write it, layer by layer, with torch's own tools."""
+    with torch.no_grad():
+        next_actions = online(batch.next_observations).argmax(1)
+        next_values = target(batch.next_observations)[torch.arange(32), next_actions]
+        targets = batch.rewards + 0.99 * next_values * (1.0 - batch.terminated.float())
+    q_values = online(batch.observations)[torch.arange(32), batch.actions]
+    optimiser.zero_grad()
+    nn.SmoothL1Loss()(q_values, targets).backward()
+    # The limit is low enough to bind: clipping must be part of what is compared.
+    assert nn.utils.clip_grad_norm_(online.parameters(), 0.01) > 0.01
+    optimiser.step()
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "rmsprop"])
+def test_updates_equal_those_of_plain_torch(tmp_path: Path, optimiser: str) -> None:
+    config = training_config(
+        tmp_path, optimiser=optimiser, gradient_norm_limit=0.01, learning_rate=0.02
+    )
+    ours = learner(config)
+    online, target = copy.deepcopy(ours.online_network), copy.deepcopy(ours.target_network)
+    for parameter in online.parameters():
+        parameter.grad = None
+    plain: torch.optim.Optimizer = (
+        torch.optim.Adam(online.parameters(), 0.02, eps=1.5e-4)
+        if optimiser == "adam"
+        else torch.optim.RMSprop(online.parameters(), 0.02, alpha=0.95, eps=1.5e-4, centered=True)
+    )
+    for seed in range(20):
+        ours.update(batch(seed))
+        reference_update(online, target, plain, batch(seed))
+    torch.testing.assert_close(ours.online_network(OBSERVATIONS), online(OBSERVATIONS))
+
+
+def test_q_learning_without_double_is_another_rule(tmp_path: Path) -> None:
+    learners = [
+        learner(training_config(tmp_path, double=double, learning_rate=0.02))
+        for double in (True, False)
+    ]
+    for each in learners:
+        for seed in range(20):
+            each.update(batch(seed))
+    first, second = (each.online_network(OBSERVATIONS) for each in learners)
+    assert not torch.allclose(first, second, atol=1e-3)
+
+
+def test_the_target_network_stays_until_it_is_synced(tmp_path: Path) -> None:
+    learns = learner(training_config(tmp_path, target_update="hard"))
+    before = learns.target_network(OBSERVATIONS)
+    learns.update(batch(0))
+    torch.testing.assert_close(learns.target_network(OBSERVATIONS), before, rtol=0, atol=0)
+    learns.sync_target()
+    torch.testing.assert_close(
+        learns.target_network(OBSERVATIONS), learns.online_network(OBSERVATIONS), rtol=0, atol=0
+    )
+    assert not torch.equal(learns.target_network(OBSERVATIONS), before)
+
+
+def test_a_soft_update_blends_in_the_declared_share_of_the_online_network(tmp_path: Path) -> None:
+    learns = learner(training_config(tmp_path, target_update="soft", target_blend=0.25))
+    bias_before = learns.target_network.layers[0].bias.clone()
+    learns.update(batch(0))
+    expected = 0.75 * bias_before + 0.25 * learns.online_network.layers[0].bias
+    torch.testing.assert_close(learns.target_network.layers[0].bias, expected)
+
+
+def test_both_networks_see_the_same_normalisation(tmp_path: Path) -> None:
+    learns = learner(training_config(tmp_path))
+    assert learns.online_network.normalisation is not None
+    learns.online_network.normalisation.mean.fill_(3.0)
+    learns.sync_target()
+    torch.testing.assert_close(
+        learns.target_network(OBSERVATIONS), learns.online_network(OBSERVATIONS)
+    )
+
+
+def test_a_restored_learner_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    saved = learner(training_config(tmp_path))
+    restored = learner(training_config(tmp_path, seed=99))
+    saved.update(batch(0))
+    restored.load_tensors({name: tensor.clone() for name, tensor in saved.tensors().items()})
+    for each in (saved, restored):
+        each.update(batch(1))
+    assert restored.num_updates == 2
+    assert torch.equal(saved.online_network(OBSERVATIONS), restored.online_network(OBSERVATIONS))
+
+
+def test_flattening_changes_no_output_and_writes_through() -> None:
+    network = q_network()
+    before = network(OBSERVATIONS)
+    vector = flatten_parameters(network)
+    assert vector.numel() == sum(parameter.numel() for parameter in network.parameters())
+    torch.testing.assert_close(network(OBSERVATIONS), before, rtol=0, atol=0)
+    with torch.no_grad():
+        vector.zero_()
+    assert not network(OBSERVATIONS).any()
+
+
+def test_only_a_gradient_beyond_the_limit_is_scaled_down() -> None:
+    long, short = torch.tensor([3.0, 4.0]), torch.tensor([0.3, 0.4])
+    limit_norm(long, 1.0)
+    limit_norm(short, 1.0)
+    torch.testing.assert_close(long, torch.tensor([0.6, 0.8]))
+    torch.testing.assert_close(short, torch.tensor([0.3, 0.4]))
