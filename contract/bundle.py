@@ -2,10 +2,14 @@
 
 A bundle is `<repository>/<policy>/<version>/` with `model.onnx`, `manifest.json`, `golden.npz` and
 `card.md`. Whether the model inside may serve is `service.inference.proof`'s question.
+
+The hashes tell damage and mix-ups, not forgery: who can write the folder can write the hashes. What
+names a bundle beyond doubt is the `manifest_sha256` that was noted elsewhere.
 """
 
 import io
 import os
+import re
 import shutil
 import zipfile
 from dataclasses import dataclass
@@ -17,7 +21,7 @@ from uuid import uuid4
 import numpy as np
 import numpy.typing as npt
 
-from contract.files import sync_directory, write_synced
+from contract.files import make_directory, sync_directory, write_synced
 from contract.manifest import Manifest, ManifestError, decode_manifest, encode_manifest
 
 MODEL_FILE = "model.onnx"
@@ -26,6 +30,7 @@ GOLDEN_FILE = "golden.npz"
 CARD_FILE = "card.md"
 MAX_MODEL_BYTES = 64 * 1024 * 1024
 _MAX_OTHER_BYTES = 16 * 1024 * 1024
+_VERSION = re.compile(r"[1-9][0-9]*")
 
 
 class BundleError(Exception):
@@ -48,7 +53,7 @@ class Bundle:
 
     manifest: Manifest
     manifest_sha256: str
-    """Names the bundle: the manifest holds the hash of every other file."""
+    """Names the bundle: the manifest holds the hash of every file."""
     model: bytes
     golden: Golden
 
@@ -57,32 +62,13 @@ def read_bundle(directory: Path) -> Bundle:
     """Read a bundle into memory and check every hash on the bytes read.
 
     Raises:
-        BundleError: A file is missing, too large, altered or malformed.
+        BundleError: A file is missing, too large, altered or malformed, or the folder is another
+            policy's or version's.
     """
-    manifest_bytes = _read_file(directory / MANIFEST_FILE, _MAX_OTHER_BYTES)
-    try:
-        manifest = decode_manifest(manifest_bytes)
-    except ManifestError as error:
-        raise BundleError(f"{directory}: {error}") from error
-    contents = {
-        MODEL_FILE: _read_file(directory / MODEL_FILE, MAX_MODEL_BYTES),
-        GOLDEN_FILE: _read_file(directory / GOLDEN_FILE, _MAX_OTHER_BYTES),
-    }
-    for name, content in contents.items():
-        expected = manifest.sha256.get(name)
-        found = sha256(content).hexdigest()
-        if found != expected:
-            raise BundleError(
-                f"{directory / name}: SHA-256 is {found}, the manifest says {expected}"
-            )
-    if directory.name.isdecimal() and int(directory.name) != manifest.version:
-        raise BundleError(f"{directory}: the manifest says version {manifest.version}")
-    return Bundle(
-        manifest=manifest,
-        manifest_sha256=sha256(manifest_bytes).hexdigest(),
-        model=contents[MODEL_FILE],
-        golden=_decode_golden(contents[GOLDEN_FILE], manifest, directory),
-    )
+    bundle = _read_contents(directory)
+    if _VERSION.fullmatch(directory.name):
+        _check_place(directory, bundle.manifest)
+    return bundle
 
 
 def write_bundle(
@@ -90,9 +76,13 @@ def write_bundle(
 ) -> Manifest:
     """Write a bundle to `directory`, whole or not at all, and return its manifest with hashes.
 
+    A crash may leave a hidden `.<version>.….tmp` folder, which no reader looks at.
+
     Raises:
-        BundleError: `directory` is there already: versions are immutable.
+        BundleError: `directory` is there already (versions are immutable) or is another policy's or
+            version's, or what was written does not read back.
     """
+    _check_place(directory, manifest)
     if directory.exists():
         raise BundleError(f"{directory}: already there; versions are immutable")
     contents = {
@@ -101,30 +91,32 @@ def write_bundle(
         CARD_FILE: card.encode(),
     }
     hashes = {name: sha256(content).hexdigest() for name, content in contents.items()}
-    manifest = manifest.model_copy(update={"sha256": hashes})
-    contents[MANIFEST_FILE] = encode_manifest(manifest)
+    manifest, contents[MANIFEST_FILE] = _seal(manifest, hashes)
     temporary = directory.with_name(f".{directory.name}.{uuid4().hex}.tmp")
-    temporary.mkdir(parents=True)
     try:
+        make_directory(directory.parent)
+        temporary.mkdir()
         for name, content in contents.items():
             write_synced(temporary / name, content)
         sync_directory(temporary)
+        _read_contents(temporary)
         # rename() onto a non-empty folder fails: a racing writer's version is not overwritten.
         temporary.rename(directory)
+        sync_directory(directory.parent)
     except OSError as error:
         raise BundleError(f"{directory}: not written: {error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    sync_directory(directory.parent)
     return manifest
 
 
 def versions_in(policy_directory: Path) -> list[int]:
     """Version numbers present, ascending; other names are not versions."""
-    if not policy_directory.is_dir():
+    try:
+        names = [entry.name for entry in os.scandir(policy_directory) if entry.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    names = (entry.name for entry in os.scandir(policy_directory) if entry.is_dir())
-    return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
+    return sorted(int(name) for name in names if _VERSION.fullmatch(name))
 
 
 def encode_golden(golden: Golden) -> bytes:
@@ -139,21 +131,77 @@ def encode_golden(golden: Golden) -> bytes:
     return buffer.getvalue()
 
 
-def _decode_golden(content: bytes, manifest: Manifest, directory: Path) -> Golden:
+def _read_contents(directory: Path) -> Bundle:
+    manifest_bytes = _read_file(directory / MANIFEST_FILE, _MAX_OTHER_BYTES)
     try:
+        manifest = decode_manifest(manifest_bytes)
+    except ManifestError as error:
+        raise BundleError(f"{directory}: {error}") from error
+    contents = {
+        MODEL_FILE: _read_file(directory / MODEL_FILE, MAX_MODEL_BYTES),
+        GOLDEN_FILE: _read_file(directory / GOLDEN_FILE, _MAX_OTHER_BYTES),
+        CARD_FILE: _read_file(directory / CARD_FILE, _MAX_OTHER_BYTES),
+    }
+    own_hash = manifest.sha256.get(MANIFEST_FILE, "")
+    hashed = contents | {MANIFEST_FILE: manifest_bytes.replace(own_hash.encode(), b"")}
+    for name, content in hashed.items():
+        expected = manifest.sha256.get(name)
+        found = sha256(content).hexdigest()
+        if found != expected:
+            raise BundleError(
+                f"{directory / name}: SHA-256 is {found}, the manifest says {expected}"
+            )
+    return Bundle(
+        manifest=manifest,
+        manifest_sha256=sha256(manifest_bytes).hexdigest(),
+        model=contents[MODEL_FILE],
+        golden=_decode_golden(contents[GOLDEN_FILE], manifest, directory),
+    )
+
+
+def _seal(manifest: Manifest, hashes: dict[str, str]) -> tuple[Manifest, bytes]:
+    """The manifest with all hashes, and its bytes; its own is of those bytes without it."""
+    unsealed = manifest.model_copy(update={"sha256": hashes | {MANIFEST_FILE: ""}})
+    own_hash = sha256(encode_manifest(unsealed)).hexdigest()
+    sealed = manifest.model_copy(update={"sha256": hashes | {MANIFEST_FILE: own_hash}})
+    return sealed, encode_manifest(sealed)
+
+
+def _check_place(directory: Path, manifest: Manifest) -> None:
+    found = (manifest.policy, str(manifest.version))
+    place = directory.absolute()
+    expected = (place.parent.name, place.name)
+    if found != expected:
+        raise BundleError(
+            f"{directory}: the manifest says policy {found[0]!r} version {found[1]}, "
+            f"the folder is {expected[0]!r} version {expected[1]}"
+        )
+
+
+def _decode_golden(content: bytes, manifest: Manifest, directory: Path) -> Golden:
+    path = directory / GOLDEN_FILE
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > _MAX_OTHER_BYTES:
+            raise BundleError(f"{path}: unpacks to {unpacked} bytes, over {_MAX_OTHER_BYTES}")
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             golden = Golden(archive["observations"], archive["q_values"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise BundleError(f"{directory / GOLDEN_FILE}: {error}") from error
-    rows = len(golden.observations)
-    found = (golden.observations.shape[1:], golden.observations.dtype, golden.q_values.shape)
-    expected = (
-        manifest.observation.shape,
-        manifest.observation.numpy_dtype,
-        (rows, manifest.actions.count),
-    )
+    except BundleError:
+        raise
+    # A forged archive fails in a dozen ways, from zlib's to memory for the shape it claims.
+    except Exception as error:
+        raise BundleError(f"{path}: {error!r}") from error
+    rows = len(golden.observations) if golden.observations.ndim else 0
+    found = [(array.dtype.str, array.shape) for array in (golden.observations, golden.q_values)]
+    expected = [
+        (manifest.observation.numpy_dtype.str, (rows, *manifest.observation.shape)),
+        (np.dtype(np.float32).str, (rows, manifest.actions.count)),
+    ]
     if rows == 0 or found != expected:
-        raise BundleError(f"{directory / GOLDEN_FILE}: holds {found}, expected {expected}")
+        raise BundleError(f"{path}: holds {found}, expected {expected} with at least one row")
+    if not np.isfinite(golden.q_values).all():
+        raise BundleError(f"{path}: q_values must be finite")
     return golden
 
 

@@ -3,27 +3,32 @@
 `policy.toml` beside the versions holds it, so that the heuristic stands when no bundle does.
 """
 
+import math
 import tomllib
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from contract.files import replace_file
 from contract.heuristics import Heuristic
 
 ObservationDtype = Literal["float32", "float64", "uint8", "int32", "int64"]
+Bound = Annotated[float, AllowInfNan(True)]
 DECLARATION_FILE = "policy.toml"
 
 
 class Record(BaseModel):
-    """A value that crosses a process boundary: frozen, and closed to unknown fields."""
+    """A value that crosses a process boundary: frozen, finite, and closed to unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # JSON has no infinity: as a string it comes back as what it was.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="strings"
+    )
 
 
 class DeclarationError(Exception):
@@ -36,9 +41,9 @@ class ObservationSpec(Record):
     shape: tuple[int, ...] = Field(min_length=1)
     """Sizes of the axes; with a frame stack, of the whole stack (its first axis is the stack)."""
     dtype: ObservationDtype = "float32"
-    low: float | tuple[float, ...] | None = None
-    """Smallest value the environment declares: one number, or one per element."""
-    high: float | tuple[float, ...] | None = None
+    low: Bound | tuple[Bound, ...] | None = None
+    """Smallest value the environment declares: one number, or one per element; may be -inf."""
+    high: Bound | tuple[Bound, ...] | None = None
     frame_stack: int = Field(default=1, ge=1)
     """How many frames the first axis holds; 1 means observations are not stacked."""
     first_frames: Literal["repeat", "zeros"] = "repeat"
@@ -54,10 +59,22 @@ class ObservationSpec(Record):
             )
         return self
 
+    @model_validator(mode="after")
+    def _bounds_enclose_something(self) -> Self:
+        for name, bound in (("low", self.low), ("high", self.high)):
+            if isinstance(bound, tuple) and len(bound) != self.size:
+                raise ValueError(f"{name} has {len(bound)} elements, expected {self.size}")
+        low = np.asarray(-np.inf if self.low is None else self.low)
+        high = np.asarray(np.inf if self.high is None else self.high)
+        # So written that a NaN fails it too.
+        if not np.all(low <= high):
+            raise ValueError(f"low {self.low} must not be above high {self.high}")
+        return self
+
     @property
     def size(self) -> int:
         """Elements of one observation."""
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     @property
     def numpy_dtype(self) -> np.dtype[np.generic]:
@@ -96,7 +113,8 @@ class PolicyDeclaration(Record):
     def _heuristic_fits(self) -> Self:
         if self.constant_action >= self.actions.count:
             raise ValueError(
-                f"constant_action {self.constant_action} is not below {self.actions.count}"
+                f"constant_action {self.constant_action} is not below "
+                f"the {self.actions.count} of actions.count"
             )
         self.heuristic.check(self.observation.size, self.actions.count)
         return self
@@ -104,11 +122,8 @@ class PolicyDeclaration(Record):
     @property
     def schema_hash(self) -> str:
         """Names the specs: records of one hash can be learned from together."""
-        specs = [
-            self.observation.model_dump(mode="json"),
-            self.actions.model_dump(mode="json"),
-        ]
-        return sha256(msgspec.json.encode(specs, order="sorted")).hexdigest()[:16]
+        specs = self.observation.model_dump_json() + self.actions.model_dump_json()
+        return sha256(specs.encode()).hexdigest()[:16]
 
 
 def read_declaration(directory: Path) -> PolicyDeclaration:
@@ -122,10 +137,11 @@ def read_declaration(directory: Path) -> PolicyDeclaration:
         return PolicyDeclaration.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise DeclarationError(f"{path}: no such file; a policy needs its declaration") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DeclarationError(f"{path}: {error}") from error
     except ValidationError as error:
-        raise DeclarationError(f"{path}: {_first_fault(error)}") from error
+        raise DeclarationError(f"{path}: {first_fault(error)}") from error
+    # ValueError: not UTF-8, not TOML, or an integer too long for Python to read.
+    except (OSError, ValueError, RecursionError) as error:
+        raise DeclarationError(f"{path}: {error}") from error
 
 
 def write_declaration(directory: Path, declaration: PolicyDeclaration) -> None:
@@ -143,6 +159,15 @@ def legal_actions(
     return action_masks
 
 
-def _first_fault(error: ValidationError) -> str:
+def first_fault(error: ValidationError) -> str:
+    """The first thing wrong with a document: the field, what was found, what was expected."""
     fault = error.errors(include_url=False)[0]
-    return f"{'.'.join(str(part) for part in fault['loc']) or 'policy'}: {fault['msg']}"
+    where = ".".join(str(part) for part in fault["loc"])
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] not in ("missing", "value_error"):
+        message = f"{message}, found {_shortened(repr(fault['input']))}"
+    return f"{where}: {message}" if where else message
+
+
+def _shortened(text: str, limit: int = 80) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}…"

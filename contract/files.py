@@ -2,11 +2,12 @@
 
 import os
 from pathlib import Path
+from uuid import uuid4
 
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write a temporary sibling, fsync it, rename it over `path` and fsync the folder."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
         write_synced(temporary, content)
         temporary.replace(path)
@@ -21,6 +22,14 @@ def write_synced(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def make_directory(directory: Path) -> None:
+    """Make a folder and its parents, durably: fsyncing a file does not keep the folder it is in."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync_directory(path.parent)
 
 
 def sync_directory(directory: Path) -> None:

@@ -1,7 +1,8 @@
 """Fallback policies: small, total, and understood by a person.
 
 A heuristic answers when the model cannot. Each kind is data (so that `policy.toml` holds it) with
-one pure method, `choose`; all of them obey the action mask.
+one pure method, `choose`; all of them obey the action mask, in which every row allows at least one
+action.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ Function = Callable[[Observations, Masks], Actions]
 
 
 class _Kind(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def check(self, observation_size: int, num_actions: int) -> None:
         """Raise ValueError where the heuristic does not fit the policy's shapes."""
@@ -80,20 +81,23 @@ class LinearHeuristic(_Kind):
         if len(self.weights) != num_actions or widths != {observation_size}:
             raise ValueError(
                 f"linear heuristic: weights must be [{num_actions}, {observation_size}], "
-                f"found [{len(self.weights)}, {sorted(widths)}]"
+                f"found {len(self.weights)} rows of {sorted(widths)}"
             )
         if self.bias is not None and len(self.bias) != num_actions:
-            raise ValueError(f"linear heuristic: bias must have {num_actions} entries")
+            raise ValueError(
+                f"linear heuristic: bias must be [{num_actions}], found [{len(self.bias)}]"
+            )
 
     def choose(
         self, observations: Observations, masks: Masks, rng: np.random.Generator
     ) -> tuple[Actions, Propensities]:
         """Actions and their propensities, both [N]."""
         flat = observations.reshape(len(observations), -1).astype(np.float64)
-        scores = flat @ np.asarray(self.weights).T
-        if self.bias is not None:
-            scores += np.asarray(self.bias)
-        actions = np.where(masks, scores, -np.inf).argmax(axis=1)
+        bias = 0.0 if self.bias is None else np.asarray(self.bias)
+        with np.errstate(invalid="ignore", over="ignore"):
+            scores = flat @ np.asarray(self.weights).T + bias
+        # An overflow must not tie with what marks an illegal action.
+        actions = np.where(masks, np.nan_to_num(scores), -np.inf).argmax(axis=1)
         return actions.astype(np.int64), np.ones(len(observations))
 
 
@@ -134,7 +138,8 @@ class TableHeuristic(_Kind):
         for row in self.rows:
             holds = undecided.copy()
             for weights, limit in row.conditions:
-                holds &= flat[:, list(weights)] @ np.array(list(weights.values())) > limit
+                with np.errstate(invalid="ignore", over="ignore"):
+                    holds &= flat[:, list(weights)] @ np.array(list(weights.values())) > limit
             wished[holds] = row.action
             undecided &= ~holds
         return legalise(wished, masks), np.ones(len(flat))

@@ -7,19 +7,18 @@ guesses: a step whose next observation is unknown has none.
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
-from contract.records import AnsweredBy, DecisionBatch, Outcome, Record, TransitionRecord, row_names
-from contract.transitions import Ending, Episode, Transition
+from contract.open_episode import Decided, OpenEpisode, decided_rows, outcome_bytes
+from contract.records import AnsweredBy, DecisionBatch, Outcome, Record, TransitionRecord
+from contract.transitions import Episode, Transition
 
 Counted = Literal["joined", "duplicate", "late", "unknown", "evicted"]
+"""`joined` steps; `duplicate` decisions, outcomes and transitions; `late` ones, of an episode that
+was closed without them; `unknown` outcomes, whose decision never came; `evicted` episodes."""
 
-_LONE = "decision:"
-"""Begins the name of an episode of one step: a decision that came without an episode id."""
+_Name = TypeVar("_Name")
 
 
 @dataclass(frozen=True)
@@ -30,157 +29,129 @@ class JoinRules:
     """An open episode without a new record for so long is closed as `timed_out`."""
     max_open_episodes: int = 100_000
     """Beyond it the longest silent episode is closed, and counted as evicted."""
+    max_held_bytes: int = 2 * 1024**3
+    """What open episodes may hold, about; beyond it the longest silent one is evicted."""
     remembered: int = 1_000_000
-    """Closed episodes and transition ids whose repeats are recognised."""
+    """Closed episodes, finished decisions and transition ids whose repeats are recognised. A record
+    that is repeated after so many others is taken for a new one."""
 
 
-@dataclass(frozen=True)
-class _Decided:
-    """One row of a decision batch."""
+class _Key(NamedTuple):
+    """Names an open episode: an episode id, or a decision that came without one."""
 
-    batch: DecisionBatch
-    observation: npt.NDArray[Any]
-    action: int
-    propensity: float
-    answered_by: AnsweredBy
-    q_values: npt.NDArray[np.float16] | None
+    is_lone: bool
+    name: str
 
 
-@dataclass
-class _Open:
-    """An episode whose end is not known yet."""
-
-    decisions: dict[int, _Decided] = field(default_factory=dict)
-    """Steps not yet finished, and the last finished one's successor."""
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
-    """Steps not yet finished."""
-    rewards: dict[int, float] = field(default_factory=dict)
-    """Finished steps."""
-    names: list[str] = field(default_factory=list)
-    answered_by: dict[AnsweredBy, None] = field(default_factory=dict)
-    policy: str | None = None
-    last_step: int | None = None
-    ending: Ending = "timed_out"
-    started_at: float = float("inf")
-    touched_at: float = 0.0
-
-    @property
-    def is_whole(self) -> bool:
-        """Every step from 0 to the last one is finished."""
-        return self.last_step is not None and len(self.rewards) == self.last_step + 1
+class _Place(NamedTuple):
+    key: _Key
+    step: int
 
 
 class Join:
-    """Holds the open episodes: `add` records in any order, `close_silent` as time passes."""
+    """Holds the open episodes: `add` records in any order, `close_silent` as time passes.
+
+    Episode ids are unique over all policies, since an outcome may not say which policy it is for;
+    steps count from 0. What a time-out or an eviction cuts off depends on when it strikes; all else
+    is the same whatever the order of the records.
+    """
 
     def __init__(self, rules: JoinRules | None = None) -> None:
         self._rules = rules or JoinRules()
-        self._open: OrderedDict[str, _Open] = OrderedDict()
-        self._places: dict[str, tuple[str, int]] = {}
+        self._open: OrderedDict[_Key, OpenEpisode] = OrderedDict()
+        self._places: dict[str, _Place] = {}
         self._early: OrderedDict[str, Outcome] = OrderedDict()
-        self._closed: OrderedDict[str, None] = OrderedDict()
-        self._transition_ids: OrderedDict[str, None] = OrderedDict()
+        self._closed: OrderedDict[_Key, Counted] = OrderedDict()
+        self._past_names: OrderedDict[str, Counted] = OrderedDict()
+        self._transition_ids: OrderedDict[str, Counted] = OrderedDict()
+        self._held_bytes = 0
         self.counts: dict[Counted, int] = dict.fromkeys(
             ("joined", "duplicate", "late", "unknown", "evicted"), 0
         )
+
+    @property
+    def held_bytes(self) -> int:
+        """About what the records that wait cost."""
+        return self._held_bytes
 
     def add(self, record: Record) -> list[Transition | Episode]:
         """Take one record; return what it completed, transitions before their episode."""
         match record:
             case DecisionBatch():
-                return list(self._add_decisions(record))
+                done = [
+                    item
+                    for episode_id, step, decided in decided_rows(record)
+                    for item in self._add_decision(_place(episode_id, step, decided), decided)
+                ]
             case Outcome():
-                return list(self._add_outcome(record))
+                done = list(self._add_outcome(record))
             case TransitionRecord():
-                return list(self._add_transition(record))
+                done = list(self._add_transition(record))
+        return [*done, *self._evict()]
 
     def close_silent(self, now: float) -> list[Transition | Episode]:
-        """Close the episodes that have been silent for longer than the rules allow."""
+        """Close the episodes that have been silent for longer than the rules allow.
+
+        One that stands behind a younger one (records came out of order) is closed after it.
+        """
         limit = now - self._rules.episode_timeout_seconds
         while self._early and next(iter(self._early.values())).time < limit:
-            self._early.popitem(last=False)
-            self.counts["unknown"] += 1
+            self._give_up_early()
         done: list[Transition | Episode] = []
         # Touching an episode moves it to the end, so the silent ones stand first.
         while self._open and next(iter(self._open.values())).touched_at < limit:
             done += self._close(next(iter(self._open)))
         return done
 
-    def _add_decisions(self, batch: DecisionBatch) -> Iterator[Transition | Episode]:
-        observations, actions = batch.observations.array(), batch.actions.array()
-        propensities = batch.propensities.array()
-        q_values = None if batch.q_values is None else batch.q_values.array()
-        index = batch.answered_by_index
-        for row, name in enumerate(row_names(batch)):
-            decided = _Decided(
-                batch=batch,
-                observation=observations[row],
-                action=int(actions[row]),
-                propensity=float(propensities[row]),
-                answered_by=batch.answered_by[0 if index is None else index[row]],
-                q_values=None if q_values is None else q_values[row],
-            )
-            episode_id, step = batch.episode_ids[row], batch.steps[row]
-            if episode_id is None or step is None:
-                episode_id, step = _LONE + name, 0
-            yield from self._decide(episode_id, step, name, decided)
-
-    def _decide(
-        self, episode_id: str, step: int, name: str, decided: _Decided
-    ) -> Iterator[Transition | Episode]:
-        episode = self._touch(episode_id, decided.batch.time)
+    def _add_decision(self, place: _Place, decided: Decided) -> Iterator[Transition | Episode]:
+        if decided.name in self._places:
+            self.counts["duplicate"] += 1
+            return
+        episode = self._touch(place.key, decided.time)
         if episode is None:
             return
-        if step in episode.decisions or step in episode.rewards:
+        held = episode.held_bytes
+        if not episode.add_decision(place.step, decided):
             self.counts["duplicate"] += 1
             return
-        episode.decisions[step] = decided
-        episode.policy = decided.batch.policy
-        episode.answered_by[decided.answered_by] = None
-        episode.names.append(name)
-        self._places[name] = (episode_id, step)
-        early = self._early.pop(name, None)
+        self._places[decided.name] = place
+        self._held_bytes += episode.held_bytes - held
+        early = self._early.pop(decided.name, None)
         if early is not None:
-            self._take_outcome(episode, step, early)
-        yield from self._advance(episode_id, episode, (step - 1, step))
+            self._held_bytes -= outcome_bytes(early)
+            episode.touch(early.time)
+            self._take_outcome(episode, place.step, early)
+        yield from self._advance(place.key, episode, (place.step - 1, place.step))
 
     def _add_outcome(self, outcome: Outcome) -> Iterator[Transition | Episode]:
-        if outcome.episode_id is not None and outcome.step is not None:
-            episode_id, step = outcome.episode_id, outcome.step
+        name = f"{outcome.decision_id}/{outcome.row}"
+        if outcome.decision_id is None and outcome.episode_id is not None:
+            place = _Place(_Key(False, outcome.episode_id), outcome.step or 0)
+        elif name in self._places:
+            place = self._places[name]
+        elif name in self._past_names or name in self._early:
+            self.counts[self._past_names.get(name, "duplicate")] += 1
+            return
         else:
-            name = f"{outcome.decision_id}/{outcome.row}"
-            place = self._places.get(name)
-            if place is None:
-                self._keep_early(name, outcome)
-                return
-            episode_id, step = place
-        episode = self._touch(episode_id, outcome.time)
-        if episode is not None and self._take_outcome(episode, step, outcome):
-            yield from self._advance(episode_id, episode, (step,))
+            self._early[name] = outcome
+            self._held_bytes += outcome_bytes(outcome)
+            return
+        episode = self._touch(place.key, outcome.time)
+        if episode is not None:
+            self._take_outcome(episode, place.step, outcome)
+            yield from self._advance(place.key, episode, (place.step,))
 
-    def _keep_early(self, name: str, outcome: Outcome) -> None:
-        if name in self._early or _LONE + name in self._closed:
+    def _take_outcome(self, episode: OpenEpisode, step: int, outcome: Outcome) -> None:
+        held = episode.held_bytes
+        if not episode.add_outcome(step, outcome):
+            self.counts["duplicate"] += 1
+        self._held_bytes += episode.held_bytes - held
+
+    def _add_transition(self, record: TransitionRecord) -> Iterator[Transition]:
+        if record.transition_id in self._transition_ids:
             self.counts["duplicate"] += 1
             return
-        self._early[name] = outcome
-        if len(self._early) > self._rules.max_open_episodes:
-            self._early.popitem(last=False)
-            self.counts["unknown"] += 1
-
-    def _take_outcome(self, episode: _Open, step: int, outcome: Outcome) -> bool:
-        if step in episode.outcomes or step in episode.rewards:
-            self.counts["duplicate"] += 1
-            return False
-        episode.outcomes[step] = outcome
-        if outcome.terminated or outcome.truncated:
-            episode.last_step = step
-            episode.ending = "terminated" if outcome.terminated else "truncated"
-        return True
-
-    def _add_transition(self, record: TransitionRecord) -> Iterator[Transition | Episode]:
-        if not _remember(self._transition_ids, record.transition_id, self._rules.remembered):
-            self.counts["duplicate"] += 1
-            return
+        self._remember(self._transition_ids, record.transition_id, "duplicate")
         self.counts["joined"] += 1
         yield Transition(
             policy=record.policy,
@@ -199,102 +170,82 @@ class Join:
             time=record.time,
         )
 
-    def _touch(self, episode_id: str, time: float) -> _Open | None:
+    def _touch(self, key: _Key, time: float) -> OpenEpisode | None:
         """The open episode, begun where it is new; None, and counted, where it is closed."""
-        if episode_id in self._closed:
-            self.counts["duplicate" if episode_id.startswith(_LONE) else "late"] += 1
+        if key in self._closed:
+            self.counts[self._closed[key]] += 1
             return None
-        episode = self._open.setdefault(episode_id, _Open())
-        episode.started_at = min(episode.started_at, time)
-        episode.touched_at = max(episode.touched_at, time)
-        self._open.move_to_end(episode_id)
+        episode = self._open.get(key)
+        if episode is None:
+            episode_id = f"decision:{key.name}" if key.is_lone else key.name
+            episode = self._open[key] = OpenEpisode(episode_id, is_lone=key.is_lone)
+        episode.touch(time)
+        self._open.move_to_end(key)
         return episode
 
     def _advance(
-        self, episode_id: str, episode: _Open, steps: Iterable[int]
+        self, key: _Key, episode: OpenEpisode, steps: Iterable[int]
     ) -> Iterator[Transition | Episode]:
-        is_lone = episode_id.startswith(_LONE)
         for step in steps:
-            outcome = episode.outcomes.get(step)
-            if outcome is None or step not in episode.decisions:
-                continue
-            is_last = outcome.terminated or outcome.truncated or is_lone
-            if is_last or step + 1 in episode.decisions:
-                yield _finish_step(episode_id, episode, step)
-                self.counts["joined"] += 1
-        if episode.is_whole or (is_lone and episode.rewards):
-            yield from self._close(episode_id)
-        while len(self._open) > self._rules.max_open_episodes:
-            self.counts["evicted"] += 1
-            yield from self._close(next(iter(self._open)))
+            if episode.is_ready(step):
+                yield self._finish(episode, step)
+        if episode.is_whole:
+            yield from self._close(key)
 
-    def _close(self, episode_id: str) -> Iterator[Transition | Episode]:
-        episode = self._open.pop(episode_id)
-        for step in sorted(episode.outcomes):
-            if step in episode.decisions:
-                yield _finish_step(episode_id, episode, step)
-                self.counts["joined"] += 1
+    def _finish(self, episode: OpenEpisode, step: int) -> Transition:
+        held = episode.held_bytes
+        name, transition = episode.finish(step)
+        self._held_bytes += episode.held_bytes - held
+        del self._places[name]
+        self._remember(self._past_names, name, "duplicate")
+        self.counts["joined"] += 1
+        return transition
+
+    def _close(self, key: _Key) -> Iterator[Transition | Episode]:
+        episode = self._open.pop(key)
+        for step in episode.waiting_outcomes:
+            if episode.last_step is not None and step > episode.last_step:
+                self.counts["late"] += 1
+            elif episode.is_decided(step):
+                yield self._finish(episode, step)
             else:
                 self.counts["unknown"] += 1
         for name in episode.names:
             del self._places[name]
-        _remember(self._closed, episode_id, self._rules.remembered)
-        if episode.policy is None or episode_id.startswith(_LONE):
-            return
-        yield Episode(
-            policy=episode.policy,
-            episode_id=episode_id,
-            ending=episode.ending,
-            rewards=tuple(episode.rewards[step] for step in sorted(episode.rewards)),
-            is_complete=episode.is_whole,
-            answered_by=tuple(episode.answered_by),
-            started_at=episode.started_at,
-            ended_at=episode.touched_at,
-        )
+            self._remember(self._past_names, name, "late")
+        self._held_bytes -= episode.held_bytes
+        self._remember(self._closed, key, "duplicate" if episode.is_whole else "late")
+        summary = episode.summary()
+        if summary is not None:
+            yield summary
+
+    def _evict(self) -> Iterator[Transition | Episode]:
+        rules = self._rules
+        while len(self._early) > rules.max_open_episodes:
+            self._give_up_early()
+        while len(self._open) > rules.max_open_episodes:
+            self.counts["evicted"] += 1
+            yield from self._close(next(iter(self._open)))
+        while self._held_bytes > rules.max_held_bytes:
+            if self._early:
+                self._give_up_early()
+            else:
+                self.counts["evicted"] += 1
+                yield from self._close(next(iter(self._open)))
+
+    def _give_up_early(self) -> None:
+        _, outcome = self._early.popitem(last=False)
+        self._held_bytes -= outcome_bytes(outcome)
+        self.counts["unknown"] += 1
+
+    def _remember(self, names: OrderedDict[_Name, Counted], name: _Name, repeat: Counted) -> None:
+        """Note how a repeat counts, forgetting the oldest beyond the limit."""
+        names[name] = repeat
+        if len(names) > self._rules.remembered:
+            names.popitem(last=False)
 
 
-def _finish_step(episode_id: str, episode: _Open, step: int) -> Transition:
-    decided, outcome = episode.decisions[step], episode.outcomes.pop(step)
-    episode.rewards[step] = outcome.reward
-    transition = Transition(
-        policy=decided.batch.policy,
-        schema_hash=decided.batch.schema_hash,
-        episode_id=episode_id,
-        step=step,
-        observation=decided.observation,
-        action=decided.action,
-        reward=outcome.reward,
-        next_observation=_next_observation(episode, step, outcome),
-        terminated=outcome.terminated,
-        truncated=outcome.truncated,
-        propensity=decided.propensity,
-        answered_by=decided.answered_by,
-        q_values=decided.q_values,
-        time=decided.batch.time,
-    )
-    # A frame stack is 28 KB and an episode may run for hours: keep only what a step still needs.
-    for done in (step, step + 1):
-        if done in episode.rewards and (done == 0 or done - 1 in episode.rewards):
-            episode.decisions.pop(done, None)
-    return transition
-
-
-def _next_observation(episode: _Open, step: int, outcome: Outcome) -> npt.NDArray[Any] | None:
-    if outcome.final_observation is not None:
-        return outcome.final_observation.array()
-    if outcome.terminated:
-        # Nothing follows a true end, and a target ignores what stands here.
-        return np.zeros_like(episode.decisions[step].observation)
-    if outcome.truncated or step + 1 not in episode.decisions:
-        return None
-    return episode.decisions[step + 1].observation
-
-
-def _remember(names: OrderedDict[str, None], name: str, limit: int) -> bool:
-    """Add a name, dropping the oldest beyond the limit; False where it was known."""
-    if name in names:
-        return False
-    names[name] = None
-    if len(names) > limit:
-        names.popitem(last=False)
-    return True
+def _place(episode_id: str | None, step: int | None, decided: Decided) -> _Place:
+    if episode_id is None or step is None:
+        return _Place(_Key(True, decided.name), 0)
+    return _Place(_Key(False, episode_id), step)

@@ -10,7 +10,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from errno import ENOSPC
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import msgspec
@@ -25,7 +27,7 @@ class LedgerMovedError(Exception):
 
 
 class LedgerError(Exception):
-    """The ledger holds a line that is not an entry."""
+    """The ledger holds a line that is not an entry, or is not the one it was."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -42,17 +44,25 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     position: int = 0
     """1 for the first entry; set by `append`."""
     key: str | None = None
-    """The caller's idempotency key: an entry with a known key is not appended again."""
+    """The caller's idempotency key, one per change of a policy."""
     details: dict[str, Any] = {}
 
 
 class FileLedger:
-    """A ledger in one file, appended to under a lock by any number of processes."""
+    """A ledger in one file, appended to under a lock by any number of processes and threads.
+
+    An entry can be read a moment before it is durable. Where the file is replaced by one with
+    another past (an old copy restored, say), processes that have acted on what is gone cannot tell
+    what holds: every call fails until the process starts anew. Restore with the writers stopped,
+    since an `append` that runs meanwhile may go to the file that was replaced.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._mutex = Lock()
         self._entries: list[Entry] = []
         self._offset = 0
+        self._last_line = b""
 
     @property
     def position(self) -> int:
@@ -63,23 +73,33 @@ class FileLedger:
         """Entries with a position above `position`, in order.
 
         Raises:
-            LedgerError: A whole line is not an entry.
+            LedgerError: A whole line is not the entry it should be, or the past has changed.
         """
-        self._catch_up()
-        return self._entries[position:]
+        with self._mutex:
+            try:
+                with self._path.open("rb") as file:
+                    self._catch_up(file.fileno())
+            except FileNotFoundError:
+                if self._entries:
+                    raise LedgerError(f"{self._path}: is gone") from None
+            return self._entries[position:]
 
     def append(self, entry: Entry, after: int) -> Entry:
         """Append durably and return the entry with its position.
 
+        An entry whose policy and key are known is not appended again: the past one is returned.
+
         Raises:
             LedgerMovedError: The last position is no longer `after`.
+            LedgerError: As for `read_after`.
+            OSError: It could not be written, or may not be durable. Try again with the same key.
+            ValueError: The key was used for another change of this policy.
         """
-        with self._locked() as descriptor:
-            self._catch_up()
-            if entry.key is not None:
-                known = [past for past in self._entries if past.key == entry.key]
-                if known:
-                    return known[0]
+        with self._mutex, self._locked() as descriptor:
+            self._catch_up(descriptor)
+            known = self._find_key(entry)
+            if known is not None:
+                return known
             if self.position != after:
                 raise LedgerMovedError(
                     f"{self._path}: at position {self.position}, expected {after}"
@@ -89,40 +109,65 @@ class FileLedger:
                 position=after + 1,
                 at=entry.at or datetime.now(UTC).isoformat(timespec="milliseconds"),
             )
+            line = msgspec.json.encode(entry) + b"\n"
             # A writer that died half-way left a line without its end: nobody has read it.
             os.ftruncate(descriptor, self._offset)
-            os.pwrite(descriptor, msgspec.json.encode(entry) + b"\n", self._offset)
+            if os.pwrite(descriptor, line, self._offset) != len(line):
+                raise OSError(ENOSPC, os.strerror(ENOSPC), str(self._path))
             os.fsync(descriptor)
-            self._catch_up()
+            self._catch_up(descriptor)
             return entry
+
+    def _find_key(self, entry: Entry) -> Entry | None:
+        if entry.key is None:
+            return None
+        for past in self._entries:
+            if (past.policy, past.key) == (entry.policy, entry.key):
+                if (past.action, past.version) != (entry.action, entry.version):
+                    raise ValueError(
+                        f"key {entry.key!r} is that of {past.action} {past.version} at position "
+                        f"{past.position}, not of {entry.action} {entry.version}"
+                    )
+                return past
+        return None
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        is_new = not self._path.exists()
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if is_new:
+            if os.fstat(descriptor).st_size == 0:
                 sync_directory(self._path.parent)
             yield descriptor
         finally:
             os.close(descriptor)
 
-    def _catch_up(self) -> None:
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                content = file.read()
-        except FileNotFoundError:
-            return
-        whole = content[: content.rfind(b"\n") + 1]
-        for line in whole.splitlines():
-            try:
-                entry = msgspec.json.decode(line, type=Entry)
-            except msgspec.DecodeError as error:
-                raise LedgerError(f"{self._path}, line {self.position + 1}: {error}") from error
-            self._entries.append(entry)
+    def _catch_up(self, descriptor: int) -> None:
+        """Read the lines that were added; the last one known proves that the past is the same."""
+        known = len(self._last_line)
+        start = self._offset - known
+        content = os.pread(descriptor, max(os.fstat(descriptor).st_size - start, 0), start)
+        if not content.startswith(self._last_line):
+            raise LedgerError(f"{self._path}: is not the ledger it was at position {self.position}")
+        whole = content[known : content.rfind(b"\n") + 1]
+        lines = whole.splitlines(keepends=True)
+        entries = [
+            self._decode(line, position) for position, line in enumerate(lines, self.position + 1)
+        ]
+        self._entries += entries
         self._offset += len(whole)
+        self._last_line = lines[-1] if lines else self._last_line
+
+    def _decode(self, line: bytes, position: int) -> Entry:
+        try:
+            entry = msgspec.json.decode(line, type=Entry)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise LedgerError(f"{self._path}, line {position}: {error}") from error
+        if entry.position != position:
+            raise LedgerError(
+                f"{self._path}, line {position}: says it is position {entry.position}"
+            )
+        return entry
 
 
 def append_latest(ledger: FileLedger, entry: Entry, attempts: int = 20) -> Entry:

@@ -5,7 +5,13 @@ from typing import Literal
 import msgspec
 from pydantic import Field, ValidationError
 
-from contract.declaration import ActionSpec, ObservationSpec, PolicyDeclaration, Record
+from contract.declaration import (
+    ActionSpec,
+    ObservationSpec,
+    PolicyDeclaration,
+    Record,
+    first_fault,
+)
 
 FORMAT_VERSION = 1
 
@@ -123,7 +129,7 @@ class Manifest(Record):
     parity: Parity | None = None
     lineage: Lineage
     sha256: dict[str, str]
-    """Of every other file of the bundle."""
+    """Of every file of the bundle; `manifest.json` itself is hashed with its entry empty."""
 
     def check_declaration(self, declaration: PolicyDeclaration) -> None:
         """Raise ManifestError where the bundle disagrees with what the policy declares."""
@@ -153,14 +159,11 @@ def decode_manifest(content: bytes) -> Manifest:
             )
         return Manifest.model_validate(document)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise ManifestError(f"manifest.json: {where}: {fault['msg']}") from error
+        raise ManifestError(f"manifest.json: {first_fault(error)}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ManifestError(f"manifest.json: {error}") from error
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """Write `manifest.json`: two-space JSON, so that a person can read a diff."""
-    encoded = msgspec.json.encode(manifest.model_dump(mode="json"))
-    return msgspec.json.format(encoded, indent=2) + b"\n"
+    return msgspec.json.format(manifest.model_dump_json().encode(), indent=2) + b"\n"

@@ -4,7 +4,8 @@ Records are self-contained: a reader needs no manifest to decode one. A batch of
 record in columns, since a record a row would cost the server more than the model does.
 """
 
-from typing import Any
+import math
+from typing import Annotated, Any, Final
 
 import msgspec
 import numpy as np
@@ -12,22 +13,31 @@ import numpy.typing as npt
 
 from contract.declaration import ObservationDtype
 
+_ITEM_BYTES: Final = {
+    name: np.dtype(name).itemsize
+    for name in ("bool", "float16", "float32", "float64", "uint8", "int32", "int64")
+}
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
 
 class Column(msgspec.Struct, array_like=True, frozen=True):
     """An array as bytes: C order, little-endian."""
 
     dtype: str
-    shape: tuple[int, ...]
+    shape: tuple[Count, ...]
     data: bytes
 
     @classmethod
     def of(cls, array: npt.NDArray[Any]) -> "Column":
         """Copy an array into a column."""
-        return cls(array.dtype.name, array.shape, array.tobytes())
+        little_endian = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        return cls(array.dtype.name, array.shape, little_endian.tobytes())
 
     def array(self) -> npt.NDArray[Any]:
         """The array, read-only, over the column's own bytes."""
-        return np.frombuffer(self.data, dtype=self.dtype).reshape(self.shape)
+        dtype = np.dtype(self.dtype).newbyteorder("<")
+        return np.frombuffer(self.data, dtype=dtype).reshape(self.shape)
 
 
 class AnsweredBy(msgspec.Struct, array_like=True, frozen=True):
@@ -52,12 +62,15 @@ class DecisionBatch(msgspec.Struct, array_like=True, frozen=True, tag="d"):
     time: float
     """Unix seconds of the answer."""
     decision_ids: list[str]
-    """One a request; a row is named `<decision_id>/<row within the request>`."""
-    row_counts: list[int]
+    """One a request; a row is named `<decision_id>/<row within the request>`.
+
+    An id holds no slash, save one that `take_rows` made: the name of its only row.
+    """
+    row_counts: list[Count]
     """Rows of each request, in order; they sum to N."""
     episode_ids: list[str | None]
     """One a row."""
-    steps: list[int | None]
+    steps: list[Count | None]
     """One a row."""
     observations: Column
     """[N, *shape]."""
@@ -70,20 +83,20 @@ class DecisionBatch(msgspec.Struct, array_like=True, frozen=True, tag="d"):
     q_values: Column | None
     """[N, num_actions] of float16, NaN where the model did not answer."""
     answered_by: list[AnsweredBy]
-    answered_by_index: list[int] | None
+    answered_by_index: list[Count] | None
     """Row to entry of `answered_by`; None where the one entry fits all rows."""
     epsilon: float = 0.0
 
 
 class Outcome(msgspec.Struct, array_like=True, frozen=True, tag="o"):
-    """What came of one decision. It names the decision by its id or by episode and step."""
+    """What came of one decision. It names the decision by its id, else by episode and step."""
 
     policy: str | None
     time: float
     decision_id: str | None
-    row: int
+    row: Count
     episode_id: str | None
-    step: int | None
+    step: Count | None
     reward: float
     terminated: bool = False
     truncated: bool = False
@@ -100,7 +113,7 @@ class TransitionRecord(msgspec.Struct, array_like=True, frozen=True, tag="t"):
     time: float
     transition_id: str
     episode_id: str | None
-    step: int | None
+    step: Count | None
     observation: Column
     action: int
     reward: float
@@ -123,12 +136,24 @@ def encode_record(record: Record) -> bytes:
 
 
 def decode_record(content: bytes) -> Record:
-    """Read one record.
+    """Read one record; its columns are as long as they say, and agree with one another.
 
     Raises:
         msgspec.DecodeError: The bytes are not a record.
     """
-    return _DECODER.decode(content)
+    try:
+        record = _DECODER.decode(content)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(str(error)) from error
+    match record:
+        case DecisionBatch():
+            _check_decisions(record)
+        case Outcome():
+            _check_outcome(record)
+        case TransitionRecord():
+            _check_column("observation", record.observation)
+            _check_column("next_observation", record.next_observation)
+    return record
 
 
 def column_from(
@@ -136,8 +161,11 @@ def column_from(
     dtype: ObservationDtype,
     shape: tuple[int, ...],
 ) -> Column:
-    """A column of one observation; ValueError where it does not have that shape."""
-    array = np.asarray(values, dtype=dtype)
+    """A column of one observation; ValueError where it does not have that dtype and shape."""
+    try:
+        array = np.asarray(values, dtype=dtype)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"expected {dtype}: {error}") from error
     if array.shape != shape:
         raise ValueError(f"expected shape {list(shape)}, found {list(array.shape)}")
     return Column.of(array)
@@ -169,6 +197,51 @@ def row_names(batch: DecisionBatch) -> list[str]:
         for name, count in zip(batch.decision_ids, batch.row_counts, strict=True)
         for row in range(count)
     ]
+
+
+def _check_decisions(batch: DecisionBatch) -> None:
+    rows = len(batch.episode_ids)
+    columns = {
+        "observations": batch.observations,
+        "action_masks": batch.action_masks,
+        "actions": batch.actions,
+        "propensities": batch.propensities,
+        "q_values": batch.q_values,
+    }
+    for name, column in columns.items():
+        if column is not None:
+            _check_column(name, column, rows)
+    if len(batch.actions.shape) != 1 or len(batch.propensities.shape) != 1:
+        raise msgspec.ValidationError("actions and propensities must have one axis")
+    index = batch.answered_by_index
+    if len(batch.row_counts) != len(batch.decision_ids) or sum(batch.row_counts) != rows:
+        raise msgspec.ValidationError(f"row_counts {batch.row_counts} do not make {rows} rows")
+    if len(batch.steps) != rows or len(index if index is not None else batch.steps) != rows:
+        raise msgspec.ValidationError(f"steps and answered_by_index must have {rows} entries")
+    if rows and max(index or [0]) >= len(batch.answered_by):
+        raise msgspec.ValidationError("answered_by_index points beyond answered_by")
+    for name, count in zip(batch.decision_ids, batch.row_counts, strict=True):
+        if "/" in name and count != 1:
+            raise msgspec.ValidationError(f"decision id {name!r} names one row, not {count}")
+
+
+def _check_outcome(outcome: Outcome) -> None:
+    if outcome.decision_id is None and (outcome.episode_id is None or outcome.step is None):
+        raise msgspec.ValidationError("an outcome needs decision_id, or episode_id and step")
+    if outcome.final_observation is not None:
+        _check_column("final_observation", outcome.final_observation)
+
+
+def _check_column(name: str, column: Column, rows: int | None = None) -> None:
+    item_bytes = _ITEM_BYTES.get(column.dtype)
+    if item_bytes is None:
+        raise msgspec.ValidationError(f"{name}: no dtype {column.dtype!r}")
+    if len(column.data) != item_bytes * math.prod(column.shape):
+        raise msgspec.ValidationError(
+            f"{name}: {len(column.data)} bytes for {column.dtype} of shape {column.shape}"
+        )
+    if rows is not None and column.shape[:1] != (rows,):
+        raise msgspec.ValidationError(f"{name}: shape {column.shape} for {rows} rows")
 
 
 def _take(column: Column, rows: list[int]) -> Column:
