@@ -1,0 +1,167 @@
+"""The supervisor: owns the listening socket and the workers, and replaces one that dies."""
+
+import fcntl
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkProcess
+from types import FrameType
+from typing import Final
+
+import structlog
+
+from service.logs import configure_logs
+from service.metrics import Metrics
+from service.pages import Page
+from service.settings import ServiceSettings, SettingsError
+from service.worker import MISCONFIGURED, run_worker
+
+_BACKLOG: Final = 2048
+_KILL_GRACE_SECONDS: Final = 5.0
+_QUICK_DEATH_SECONDS: Final = 2.0
+_LONGEST_PAUSE_SECONDS: Final = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Supervisor:
+    """Owns the workers. Single-threaded, because it forks."""
+
+    def __init__(self, settings: ServiceSettings, listening: socket.socket) -> None:
+        self._settings = settings
+        self._listening = listening
+        self._context = multiprocessing.get_context("fork")
+        self._workers: dict[int, tuple[ForkProcess, float]] = {}
+        self._pauses = dict.fromkeys(range(settings.workers), 0.0)
+        self._stopping = False
+        self._generation = 0
+        # Held open by this process alone: workers read its end as the supervisor's death.
+        self._death_read, self._life = os.pipe()
+        metrics = Metrics(Page(settings.pages, "supervisor"))
+        self._restarts = metrics.counter("dqn_worker_restarts_total")
+
+    def run(self) -> int:
+        """Run until a signal says stop; the exit status."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        for slot in range(self._settings.workers):
+            self._start_worker(slot)
+        status = 0
+        while not self._stopping:
+            wait([worker.sentinel for worker, _ in self._workers.values()], timeout=0.5)
+            status = self._replace_dead()
+            if status:
+                break
+        self._stop_workers()
+        return status
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _start_worker(self, slot: int) -> None:
+        self._generation += 1
+        name = f"worker-{slot}-{self._generation}"
+        worker = self._context.Process(
+            target=self._in_worker, args=(name,), name=name, daemon=False
+        )
+        worker.start()
+        self._workers[slot] = (worker, time.monotonic())
+
+    def _in_worker(self, name: str) -> None:
+        os.close(self._life)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # uvicorn takes these over while it serves, and raises them again once it is done.
+            signal.signal(number, lambda *_: sys.exit(0))
+        run_worker(self._settings, self._listening, name, self._death_read)
+
+    def _replace_dead(self) -> int:
+        """Start anew what died; the status to exit with where that would not help."""
+        for slot, (worker, started_at) in list(self._workers.items()):
+            if worker.is_alive() or self._stopping:
+                continue
+            if worker.exitcode == MISCONFIGURED:
+                return MISCONFIGURED
+            _log.error("worker_died", slot=slot, pid=worker.pid, status=worker.exitcode)
+            self._restarts.add()
+            is_quick = time.monotonic() - started_at < _QUICK_DEATH_SECONDS
+            # A worker that dies at its start must not eat the machine by being started at once.
+            pause = min(max(2 * self._pauses[slot], 0.1), _LONGEST_PAUSE_SECONDS)
+            self._pauses[slot] = pause if is_quick else 0.0
+            time.sleep(self._pauses[slot])
+            self._start_worker(slot)
+        return 0
+
+    def _stop_workers(self) -> None:
+        workers = [worker for worker, _ in self._workers.values()]
+        for worker in workers:
+            worker.terminate()
+        until = time.monotonic() + self._settings.drain_seconds + _KILL_GRACE_SECONDS
+        for worker in workers:
+            worker.join(max(0.0, until - time.monotonic()))
+            if worker.is_alive():
+                _log.error("worker_killed", pid=worker.pid)
+                worker.kill()
+                worker.join()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve; the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    is_check = "--check" in arguments
+    try:
+        settings = ServiceSettings.load([each for each in arguments if each != "--check"])
+        if is_check:
+            sys.stdout.write("the settings are valid\n")
+            return 0
+        lock = _lock_data(settings)
+        listening = _listen(settings)
+    except (SettingsError, OSError) as error:
+        sys.stderr.write(f"dqn serve: {error}\n")
+        return MISCONFIGURED
+    configure_logs(settings.log_level, as_json=settings.log_json)
+    host, port = listening.getsockname()[:2]
+    _log.info("serving", url=f"http://{host}:{port}", workers=settings.workers)
+    try:
+        return Supervisor(settings, listening).run()
+    finally:
+        listening.close()
+        os.close(lock)
+
+
+def _lock_data(settings: ServiceSettings) -> int:
+    """Own the data folder: two supervisors over one would share spools and metrics."""
+    run_folder = settings.data / "run"
+    run_folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(run_folder / "supervisor.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise OSError(f"{settings.data} is served by another process") from None
+    # Counters begin at zero with the service, as a scraper expects.
+    shutil.rmtree(settings.pages, ignore_errors=True)
+    return descriptor
+
+
+def _listen(settings: ServiceSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+    except OSError as error:
+        listening.close()
+        raise OSError(f"cannot listen on {settings.host}:{settings.port}: {error}") from error
+    listening.listen(_BACKLOG)
+    listening.setblocking(False)
+    return listening
+
+
+if __name__ == "__main__":
+    sys.exit(main())

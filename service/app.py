@@ -1,0 +1,164 @@
+"""The FastAPI application: every face as an ordinary route, under any ASGI server."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.errors import (
+    InternalError,
+    InvalidRequestError,
+    MethodNotAllowedError,
+    PayloadTooLargeError,
+    ServiceError,
+    UnknownPathError,
+)
+from service.faces import health, operator, policies
+from service.faces.documentation import body_schema, response_schema
+from service.faces.hot import HOT_ROUTES
+from service.faces.http import Reply, Route, call_face, error_reply, new_request
+from service.metrics import Metrics
+from service.pages import Page
+from service.server import Server
+from service.settings import ServiceSettings
+
+_HOT_PATHS: Final = {route.path for route in HOT_ROUTES}
+_log = structlog.get_logger(__name__)
+
+
+def create_app(settings: ServiceSettings, page: Page | None = None) -> FastAPI:
+    """Build the application; nothing is global, so tests can run several side by side."""
+    server = Server(settings, Metrics(page))
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await server.start()
+        yield
+        await server.stop()
+
+    app = FastAPI(
+        title="DQN serving",
+        summary="Greedy actions of Deep-Q-Network policies, with a fallback that always answers.",
+        lifespan=lifespan,
+        # Clients send octet-stream for JSON, or nothing at all.
+        strict_content_type=False,
+    )
+    app.state.server = server
+    for route in HOT_ROUTES:
+        _add_hot_route(app, server, route)
+    for router in (health.router, policies.router, operator.router):
+        app.include_router(router)
+    _add_error_handlers(app, server)
+    app.add_middleware(BodyLimit, max_bytes=settings.body_max_bytes)
+    return app
+
+
+def _add_hot_route(app: FastAPI, server: Server, route: Route) -> None:
+    async def endpoint(request: Request) -> Response:
+        body = await request.body()
+        answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+        def respond(reply: Reply) -> None:
+            # The client may have gone, and its request with it.
+            if not answered.done():
+                answered.set_result(reply)
+
+        call_face(server, route, new_request(body, dict(request.headers.raw)), respond)
+        return _response(await answered)
+
+    endpoint.__doc__ = route.face.__doc__
+    app.add_api_route(
+        route.path,
+        endpoint,
+        methods=["POST"],
+        name=route.face.__name__,
+        tags=["decisions"],
+        openapi_extra={"requestBody": body_schema(route.path)},
+        responses={200: response_schema(route.path)},
+    )
+
+
+def _response(reply: Reply) -> Response:
+    response = Response(reply.body, reply.status, dict(reply.headers))
+    # Set by hand: a media type given to Response may have a charset appended.
+    response.headers["content-type"] = reply.content_type.decode()
+    return response
+
+
+def _add_error_handlers(app: FastAPI, server: Server) -> None:
+    async def respond_to_error(request: Request, error: Exception) -> Response:
+        reply = error_reply(_as_service_error(error))
+        route = request.scope.get("route")
+        server.count_request(getattr(route, "path", "unknown"), reply.status)
+        return _response(reply)
+
+    kinds: Final = (ServiceError, RequestValidationError, HTTPException, Exception)
+    for kind in kinds:
+        app.add_exception_handler(kind, respond_to_error)
+
+
+def _as_service_error(error: Exception) -> ServiceError:
+    match error:
+        case ServiceError():
+            return error
+        case RequestValidationError():
+            fault = error.errors()[0]
+            where = ".".join(str(part) for part in fault["loc"])
+            return InvalidRequestError(f"{where}: {fault['msg']}")
+        case HTTPException(status_code=404):
+            return UnknownPathError("there is nothing at this path")
+        case HTTPException(status_code=405):
+            return MethodNotAllowedError("this path does not take this method")
+        case _:
+            _log.error("request_failed", exc_info=error)
+            return InternalError("see the server's log")
+
+
+class BodyLimit:
+    """Refuses a body over the limit, by its declared length or while it streams in.
+
+    Every body is JSON whatever its sender calls it (curl: a form; tritonclient: an octet-stream),
+    so FastAPI, which would look, is told so.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One ASGI connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        declared = headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > self._max_bytes:
+            await self._refuse(scope, receive, send)
+            return
+        seen = 0
+
+        async def receive_within_limit() -> Any:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._max_bytes:
+                raise too_large(self._max_bytes)
+            return message
+
+        if scope["path"] not in _HOT_PATHS:
+            headers[b"content-type"] = b"application/json"
+        await self._app({**scope, "headers": list(headers.items())}, receive_within_limit, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await _response(error_reply(too_large(self._max_bytes)))(scope, receive, send)
+
+
+def too_large(max_bytes: int) -> PayloadTooLargeError:
+    """The error for a body over the limit."""
+    return PayloadTooLargeError(f"the body is over the limit of {max_bytes} bytes")

@@ -1,0 +1,142 @@
+"""`POST /v1/actions`: observations in columns, actions in columns."""
+
+from typing import Annotated, Any, Final
+
+import msgspec
+import numpy as np
+
+from contract.records import AnsweredBy
+from service.errors import InvalidRequestError, ServiceError
+from service.faces.decoding import body_decoder, check_column, check_id, decode_masks
+from service.faces.http import MSGPACK, Reply, Request, Respond, Route, error_reply
+from service.inference.questions import Answer, OnFallback, Question
+from service.inference.served import ServedPolicy
+from service.server import Server
+
+Milliseconds = Annotated[float, msgspec.Meta(gt=0)]
+Step = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class ActionsRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Which actions to take on N observations."""
+
+    observations: msgspec.Raw
+    """[N, *shape], as the policy declares it."""
+    policy: str | None = None
+    """May be left out where one policy is served or a default is set."""
+    episode_ids: list[str] | None = None
+    """One a row: keeps an episode on one version, and joins its decisions to its outcomes."""
+    steps: list[Step] | None = None
+    """One a row: the step within its episode, from 0."""
+    action_masks: list[list[bool]] | None = None
+    """[N, num_actions], true where legal; only for policies that declare a mask."""
+    deadline_ms: Milliseconds | None = None
+    """When the answer must be there, in milliseconds from the last byte of the request."""
+    on_fallback: OnFallback = "heuristic"
+    """`error` refuses a heuristic's guess: the request fails where the model did not answer."""
+    include_q_values: bool = False
+    decision_id: str | None = None
+    """A name of the caller's own; else one is made."""
+
+
+class AnsweredByBody(msgspec.Struct):
+    """Who chose."""
+
+    version: int | None
+    variant: str
+    source: str
+    reason: str | None
+
+
+class ActionsResponse(msgspec.Struct, omit_defaults=True):
+    """The actions, who chose them, and with what probability."""
+
+    policy: str
+    decision_id: str
+    """Row r of the request is `<decision_id>/<r>`."""
+    actions: list[int]
+    propensities: list[float]
+    answered_by: list[AnsweredByBody]
+    answered_by_index: list[int] | None = None
+    """Row to entry of `answered_by`; left out where the one entry fits all rows."""
+    q_values: list[list[float] | None] | None = None
+    """[N, num_actions] where asked for; null in rows that the model did not answer."""
+
+
+_decode: Final = body_decoder(ActionsRequest)
+_encode_json: Final = msgspec.json.Encoder().encode
+_encode_msgpack: Final = msgspec.msgpack.Encoder().encode
+
+
+def decide(server: Server, request: Request, respond: Respond) -> None:
+    """Answer with actions, by the deadline."""
+    body = _decode(request)
+    served = server.policy(body.policy)
+    observations = served.decoder.batch(
+        body.observations, is_msgpack=request.is_msgpack, name="observations"
+    )
+    rows = len(observations)
+    if rows > server.settings.rows_max:
+        raise InvalidRequestError(
+            f"observations: expected at most {server.settings.rows_max} rows, found {rows}"
+        )
+    check_column(body.episode_ids, rows, "episode_ids")
+    check_column(body.steps, rows, "steps")
+    check_id(body.decision_id, "decision_id")
+    decision_id = body.decision_id or server.new_decision_id()
+    deadline = request.arrived_at + server.deadline_seconds(body.deadline_ms)
+
+    def tell(answer: Answer | ServiceError) -> None:
+        if isinstance(answer, ServiceError):
+            reply = error_reply(answer)
+        else:
+            reply = _reply(served, decision_id, answer, body.include_q_values, request.is_msgpack)
+        respond(reply)
+        server.measure_decision(served, request.arrived_at, deadline)
+
+    served.batcher.submit(
+        Question(
+            decision_id,
+            observations,
+            decode_masks(body.action_masks, rows, served.declaration.actions),
+            body.episode_ids,
+            body.steps,
+            request.arrived_at,
+            deadline,
+            body.on_fallback,
+            tell,
+        )
+    )
+
+
+ACTIONS: Final = Route("/v1/actions", "act", decide)
+
+
+def _reply(
+    served: ServedPolicy, decision_id: str, answer: Answer, with_q_values: bool, is_msgpack: bool
+) -> Reply:
+    response = ActionsResponse(
+        served.name,
+        decision_id,
+        answer.actions,
+        answer.propensities,
+        [_answered_by(entry) for entry in answer.answered_by],
+        answer.index,
+        _q_values(answer) if with_q_values else None,
+    )
+    if is_msgpack:
+        return Reply(200, _encode_msgpack(response), MSGPACK)
+    return Reply(200, _encode_json(response))
+
+
+def _answered_by(entry: AnsweredBy) -> AnsweredByBody:
+    return AnsweredByBody(entry.version, entry.variant, entry.source, entry.reason)
+
+
+def _q_values(answer: Answer) -> list[list[float] | None]:
+    if answer.q_values is None:
+        return [None] * len(answer.actions)
+    rows: list[Any] = answer.q_values.tolist()
+    for row in np.flatnonzero(~np.isfinite(answer.q_values).all(axis=1)):
+        rows[row] = None
+    return rows

@@ -1,0 +1,102 @@
+"""What every face shares: a request in, a reply out, an error as a reply.
+
+A face is a function of (server, request, respond) that calls `respond` once, now or later, on the
+event loop. Both the fast lane and the FastAPI routes call it through `call_face`.
+"""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+import structlog
+
+from service.errors import InternalError, ServiceError
+from service.keys import Scope
+
+if TYPE_CHECKING:
+    from service.server import Server
+
+JSON: Final = b"application/json"
+MSGPACK: Final = b"application/msgpack"
+
+_log = structlog.get_logger(__name__)
+
+
+class Request(NamedTuple):
+    """What a face is given of a request."""
+
+    body: bytes
+    authorization: bytes | None = None
+    content_type: bytes | None = None
+    path_parameters: tuple[str, ...] = ()
+    arrived_at: float = 0.0
+    """`time.perf_counter()` when the last body byte had come."""
+
+    @property
+    def is_msgpack(self) -> bool:
+        """Said to be MessagePack; anything else, or nothing, is taken for JSON."""
+        return self.content_type is not None and self.content_type.startswith(MSGPACK)
+
+
+class Reply(NamedTuple):
+    """What a face answers."""
+
+    status: int
+    body: bytes
+    content_type: bytes = JSON
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+Respond = Callable[[Reply], None]
+Face = Callable[["Server", Request, Respond], None]
+
+
+class Route(NamedTuple):
+    """A hot call: taken by the fast lane, and an ordinary route besides."""
+
+    path: str
+    """As in OpenAPI; also the label of the metric."""
+    scope: Scope
+    face: Face
+
+
+class ErrorBody(msgspec.Struct):
+    """Every error, whatever went wrong: two strings."""
+
+    error: str
+    code: str
+
+
+def call_face(server: "Server", route: Route, request: Request, respond: Respond) -> None:
+    """Let the route's face answer; an error of any kind becomes a reply."""
+
+    def count_and_respond(reply: Reply) -> None:
+        server.count_request(route.path, reply.status)
+        respond(reply)
+
+    try:
+        server.keys.authorise(request.authorization, route.scope)
+        server.refuse_unless_serving()
+        route.face(server, request, count_and_respond)
+    except ServiceError as error:
+        count_and_respond(error_reply(error))
+    except Exception:  # noqa: BLE001 - the client is told, whatever it was
+        _log.exception("request_failed", route=route.path)
+        count_and_respond(error_reply(InternalError("see the server's log")))
+
+
+def error_reply(error: ServiceError) -> Reply:
+    """The one shape that errors have."""
+    body = msgspec.json.encode(ErrorBody(str(error), error.code))
+    return Reply(error.status, body, headers=error.headers)
+
+
+def new_request(body: bytes, headers: dict[bytes, bytes]) -> Request:
+    """A request whose last body byte has just come."""
+    return Request(
+        body,
+        headers.get(b"authorization"),
+        headers.get(b"content-type"),
+        arrived_at=time.perf_counter(),
+    )

@@ -1,0 +1,253 @@
+"""Concurrent questions into one call of the model, and every row its own answer.
+
+Nothing waits for company: what has arrived when the model is free is the next batch. A small model
+runs on the event loop, where whatever arrives meanwhile waits in the sockets; a large one in a
+thread, where it waits here and is answered by the heuristic at its deadline.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import structlog
+
+from contract.records import AnsweredBy
+from service.errors import OverloadedError
+from service.inference.fallback import Chosen, Fallback, Reason
+from service.inference.policy import Decided, Policy
+from service.inference.questions import Batch, Question
+from service.metrics import Counter, Metrics
+from service.monitoring.q_health import QHealth
+
+_MARGIN_SECONDS: Final = 0.001
+"""A question goes to the heuristic so long before its deadline."""
+
+Log = Callable[[Batch, Chosen], None]
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Live:
+    """A version that takes traffic."""
+
+    policy: Policy
+    answered_by: AnsweredBy
+    q_bound: float | None
+    runs_inline: bool
+    """It is quick enough to run on the event loop."""
+
+
+@dataclass(frozen=True)
+class BatcherLimits:
+    """How much is taken at once, and how much may wait."""
+
+    batch_max_rows: int
+    queue_max_rows: int
+
+
+class Batcher:
+    """Owns a policy's queue and the pointer to the version that serves. Lives on the event loop."""
+
+    def __init__(
+        self,
+        name: str,
+        fallback: Fallback,
+        limits: BatcherLimits,
+        log: Log,
+        metrics: Metrics,
+        q_health: QHealth,
+        executor: Executor,
+    ) -> None:
+        self._name = name
+        self._fallback = fallback
+        self._limits = limits
+        self._log = log
+        self._q_health = q_health
+        self._executor = executor
+        self._queue: deque[Question] = deque()
+        self._running: list[Question] = []
+        self._rows = 0
+        self._is_scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+        self.live: Live | None = None
+        self.absence: Reason = "no_model"
+        """Why the heuristic answers while nothing is live."""
+        self.is_pinned = False
+        """An operator wants the heuristic."""
+        self._metrics = metrics
+        self._decisions: dict[AnsweredBy, Counter] = {}
+        self._queue_seconds = metrics.histogram("dqn_queue_seconds", name)
+        self._inference_seconds = metrics.histogram("dqn_inference_seconds", name)
+        self._batch_rows = metrics.histogram("dqn_batch_rows", name)
+        self._in_flight = metrics.counter("dqn_in_flight_rows", name)
+        self._shed = metrics.counter("dqn_shed_total", name)
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing waits and nothing runs."""
+        return not self._queue and not self._running
+
+    def submit(self, question: Question) -> None:
+        """Take a question; its answer comes by its deadline.
+
+        Raises:
+            OverloadedError: So much is waiting that not even the heuristic is asked.
+        """
+        rows = self._rows + question.rows
+        if rows > self._limits.queue_max_rows and self._rows:
+            if rows > 2 * self._limits.queue_max_rows:
+                self._shed.add(question.rows)
+                raise OverloadedError(f"{self._rows} rows are waiting for policy {self._name}")
+            self._answer_by_heuristic([question], "overload")
+            return
+        self._rows = rows
+        self._in_flight.set(rows)
+        self._queue.append(question)
+        if not self._is_scheduled and not self._running:
+            self._is_scheduled = True
+            # Runs once all sockets that are readable now have been read: they share the batch.
+            asyncio.get_running_loop().call_soon(self._run_queue)
+        if self.live is not None and not self.live.runs_inline:
+            self._arm_timer(question.deadline)
+
+    def _run_queue(self) -> None:
+        self._is_scheduled = False
+        while self._queue and not self._running:
+            questions = self._take()
+            live = self.live
+            if live is None or self.is_pinned:
+                self._answer_by_heuristic(questions, "pinned" if self.is_pinned else self.absence)
+                self._settle(questions)
+                continue
+            questions = self._give_up_late(questions)
+            if not questions:
+                continue
+            batch = Batch.of(questions)
+            started_at = time.perf_counter()
+            if live.runs_inline:
+                self._finish(batch, live, started_at, _run(live.policy, batch))
+            else:
+                self._run_in_thread(batch, live, started_at)
+
+    def _take(self) -> list[Question]:
+        questions = [self._queue.popleft()]
+        rows = questions[0].rows
+        while self._queue and rows + self._queue[0].rows <= self._limits.batch_max_rows:
+            rows += self._queue[0].rows
+            questions.append(self._queue.popleft())
+        return questions
+
+    def _give_up_late(self, questions: list[Question]) -> list[Question]:
+        """Answer those with no time left for the model; return the ones still to be answered."""
+        limit = time.perf_counter() + _MARGIN_SECONDS
+        if all(q.deadline > limit and not q.is_answered for q in questions):
+            return questions
+        late = [q for q in questions if q.deadline <= limit and not q.is_answered]
+        self._answer_by_heuristic(late, "deadline")
+        self._settle([q for q in questions if q.is_answered])
+        return [q for q in questions if not q.is_answered]
+
+    def _run_in_thread(self, batch: Batch, live: Live, started_at: float) -> None:
+        self._running = batch.questions
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._executor, _run, live.policy, batch)
+
+        def finish(done: "asyncio.Future[Decided | str]") -> None:
+            self._running = []
+            self._finish(batch, live, started_at, done.result())
+            self._run_queue()
+
+        future.add_done_callback(finish)
+
+    def _finish(self, batch: Batch, live: Live, started_at: float, decided: Decided | str) -> None:
+        """Answer those of a batch that the model has seen and nobody has answered meanwhile."""
+        self._settle(batch.questions)
+        unanswered = batch.unanswered_rows()
+        if unanswered is not None:
+            left = [question for question in batch.questions if not question.is_answered]
+            if not left:
+                return
+            batch = Batch.of(left)
+        if isinstance(decided, str):
+            _log.error("model_failed", policy=self._name, error=decided)
+            self._answer_by_heuristic(batch.questions, "model_error")
+            return
+        if unanswered is not None:
+            decided = Decided(decided.actions[unanswered], decided.q_values[unanswered])
+        self._measure(batch, started_at, decided)
+        chosen = self._fallback.contain(
+            decided, live.answered_by, live.q_bound, batch.observations, batch.action_masks
+        )
+        self._deliver(batch, chosen)
+
+    def _measure(self, batch: Batch, started_at: float, decided: Decided) -> None:
+        self._inference_seconds.observe(time.perf_counter() - started_at)
+        self._batch_rows.observe(len(decided.actions))
+        for question in batch.questions:
+            self._queue_seconds.observe(started_at - question.arrived_at)
+        self._q_health.observe(decided.q_values)
+
+    def _answer_by_heuristic(self, questions: list[Question], reason: Reason) -> None:
+        if questions:
+            batch = Batch.of(questions)
+            version = None if self.live is None else self.live.answered_by.version
+            self._deliver(
+                batch,
+                self._fallback.answer(batch.observations, batch.action_masks, version, reason),
+            )
+
+    def _deliver(self, batch: Batch, chosen: Chosen) -> None:
+        """Log a batch, count it, and tell each question its rows."""
+        self._log(batch, chosen)
+        rows = len(chosen.actions)
+        counts = [rows] if chosen.index is None else np.bincount(chosen.index).tolist()
+        for entry, count in zip(chosen.answered_by, counts, strict=True):
+            self._counter(entry).add(count)
+        batch.tell(chosen)
+
+    def _counter(self, entry: AnsweredBy) -> Counter:
+        counter = self._decisions.get(entry)
+        if counter is None:
+            labels = (self._name, entry.variant, entry.source, entry.reason or "none")
+            counter = self._metrics.counter("dqn_decisions_total", *labels)
+            self._decisions[entry] = counter
+        return counter
+
+    def _settle(self, questions: list[Question]) -> None:
+        """These no longer wait."""
+        self._rows -= sum(question.rows for question in questions)
+        self._in_flight.set(self._rows)
+
+    def _arm_timer(self, deadline: float) -> None:
+        at = deadline - _MARGIN_SECONDS
+        if at >= self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        delay = max(0.0, at - time.perf_counter())
+        self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer, self._timer_at = None, float("inf")
+        limit = time.perf_counter() + _MARGIN_SECONDS
+        waiting = [q for q in (*self._running, *self._queue) if not q.is_answered]
+        self._answer_by_heuristic([q for q in waiting if q.deadline <= limit], "deadline")
+        left = [question.deadline for question in waiting if not question.is_answered]
+        if left:
+            self._arm_timer(min(left))
+
+
+def _run(policy: Policy, batch: Batch) -> Decided | str:
+    """The model's answer to a batch, or why there is none."""
+    try:
+        return policy.decide(batch.observations, batch.action_masks)
+    except Exception as error:  # noqa: BLE001 - onnxruntime raises many types, none public
+        return repr(error)

@@ -1,0 +1,125 @@
+"""When the model's answer may not be given, and what is given instead."""
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+from contract.declaration import PolicyDeclaration, legal_actions
+from contract.heuristics import ConstantHeuristic
+from contract.records import AnsweredBy
+from service.inference.policy import Decided
+
+Reason = Literal[
+    "no_model",
+    "load_failed",
+    "pinned",
+    "model_error",
+    "non_finite",
+    "q_bound",
+    "deadline",
+    "overload",
+]
+REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
+
+_NO_ROWS: Final = np.array([], dtype=np.intp)
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Chosen:
+    """The actions that N rows are given, and who chose each."""
+
+    actions: npt.NDArray[np.int64]
+    propensities: npt.NDArray[np.float64]
+    answered_by: list[AnsweredBy]
+    index: npt.NDArray[np.intp] | None
+    """Row to entry of `answered_by`; None where the one entry fits all rows."""
+    q_values: npt.NDArray[np.float32] | None
+    """[N, num_actions], NaN in rows the model did not answer; None where it answered none."""
+
+
+class Fallback:
+    """Answers for a policy when its model cannot. It always answers."""
+
+    def __init__(self, declaration: PolicyDeclaration, rng: np.random.Generator) -> None:
+        self._declaration = declaration
+        self._heuristic = declaration.heuristic
+        self._last_resort = ConstantHeuristic(action=declaration.constant_action)
+        self._behaviour = self._heuristic.behaviour
+        self._last_behaviour = self._last_resort.behaviour
+        self._rng = rng
+
+    def answer(
+        self,
+        observations: npt.NDArray[Any],
+        action_masks: npt.NDArray[np.bool_] | None,
+        version: int | None,
+        reason: Reason,
+    ) -> Chosen:
+        """The heuristic's choice for every row; the constant action should the heuristic fail."""
+        masks = legal_actions(action_masks, len(observations), self._declaration.actions.count)
+        behaviour = self._behaviour
+        try:
+            actions, propensities = self._heuristic.choose(observations, masks, self._rng)
+        except Exception as error:  # noqa: BLE001 - a user's function, and an answer is due
+            _log.error("heuristic_failed", behaviour=behaviour, error=repr(error))
+            behaviour = self._last_behaviour
+            actions, propensities = self._last_resort.choose(observations, masks, self._rng)
+        entry = AnsweredBy(version, "stable", "heuristic", reason, behaviour)
+        return Chosen(actions, propensities, [entry], None, None)
+
+    def contain(
+        self,
+        decided: Decided,
+        model: AnsweredBy,
+        q_bound: float | None,
+        observations: npt.NDArray[Any],
+        action_masks: npt.NDArray[np.bool_] | None,
+    ) -> Chosen:
+        """The model's choice, save in the rows where it may not be given: those fail alone."""
+        rows = len(decided.actions)
+        chosen = Chosen(decided.actions, np.ones(rows), [model], None, decided.q_values)
+        non_finite, beyond = find_faults(decided.q_values, q_bound)
+        if not len(non_finite) and not len(beyond):
+            return chosen
+        chosen.actions = decided.actions.copy()
+        chosen.index = np.zeros(rows, dtype=np.intp)
+        # A number that may not be acted on may not be quoted either.
+        chosen.q_values = decided.q_values.copy()
+        self._replace(chosen, non_finite, "non_finite", observations, action_masks)
+        self._replace(chosen, beyond, "q_bound", observations, action_masks)
+        return chosen
+
+    def _replace(
+        self,
+        chosen: Chosen,
+        rows: npt.NDArray[np.intp],
+        reason: Reason,
+        observations: npt.NDArray[Any],
+        action_masks: npt.NDArray[np.bool_] | None,
+    ) -> None:
+        if not len(rows) or chosen.index is None or chosen.q_values is None:
+            return
+        masks = None if action_masks is None else action_masks[rows]
+        instead = self.answer(observations[rows], masks, chosen.answered_by[0].version, reason)
+        chosen.actions[rows], chosen.propensities[rows] = instead.actions, instead.propensities
+        chosen.index[rows] = len(chosen.answered_by)
+        chosen.answered_by += instead.answered_by
+        chosen.q_values[rows] = np.nan
+
+
+def find_faults(
+    q_values: npt.NDArray[np.float32], q_bound: float | None
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Rows that may not be served: the non-finite ones, and those with |Q| above the bound."""
+    peaks = np.abs(q_values).max(axis=1)
+    limit = np.finfo(np.float32).max if q_bound is None else q_bound
+    # A NaN anywhere in a row is that row's largest, and compares false.
+    healthy = peaks <= limit
+    if healthy.all():
+        return _NO_ROWS, _NO_ROWS
+    finite = np.isfinite(peaks)
+    return np.flatnonzero(~finite), np.flatnonzero(finite & ~healthy)

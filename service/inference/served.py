@@ -1,0 +1,137 @@
+"""One declared policy as this worker serves it."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import numpy as np
+
+from contract.bundle import Bundle
+from contract.declaration import PolicyDeclaration
+from contract.records import AnsweredBy
+from service.experience.decisions import decision_record
+from service.experience.spool import Spool
+from service.inference.batcher import Batcher, BatcherLimits, Live
+from service.inference.fallback import REASONS, Chosen, Fallback, Reason
+from service.inference.observations import ObservationDecoder
+from service.inference.policy import Policy
+from service.inference.questions import Batch
+from service.metrics import Metrics
+from service.monitoring.q_health import QHealth
+
+_INLINE_SECONDS: Final = 0.001
+"""A model that takes longer over 64 rows leaves the event loop to its own thread."""
+
+
+class ServedPolicy:
+    """Owns a policy's batcher and what is known of the version that serves."""
+
+    def __init__(
+        self,
+        name: str,
+        declaration: PolicyDeclaration,
+        limits: BatcherLimits,
+        spool: Spool,
+        metrics: Metrics,
+    ) -> None:
+        self.name = name
+        self.declaration = declaration
+        self.schema_hash = declaration.schema_hash
+        self.fault: str | None = "no version has been promoted"
+        """Why the heuristic answers, or why the wanted version is not the one that serves."""
+        self.live_since: float | None = None
+        self.bundle_sha256: str | None = None
+        self._metrics = metrics
+        self._q_health = QHealth(metrics, name, "stable", declaration.actions.count)
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"model-{name}")
+
+        def log(batch: Batch, chosen: Chosen) -> None:
+            spool.put(decision_record(name, self.schema_hash, batch, chosen))
+
+        self.decoder = ObservationDecoder(declaration.observation)
+        self.batcher = Batcher(
+            name,
+            Fallback(declaration, np.random.default_rng()),
+            limits,
+            log,
+            metrics,
+            self._q_health,
+            self._executor,
+        )
+        for reason in REASONS:
+            metrics.counter("dqn_decisions_total", name, "stable", "heuristic", reason)
+        metrics.counter("dqn_decisions_total", name, "stable", "model", "none")
+        self.decision_seconds = metrics.histogram("dqn_decision_seconds", name)
+        self.deadline_missed = metrics.counter("dqn_deadline_missed_total", name)
+        self._show_degraded()
+
+    @property
+    def live_version(self) -> int | None:
+        """The version that serves."""
+        live = self.batcher.live
+        return None if live is None else live.policy.manifest.version
+
+    @property
+    def is_degraded(self) -> bool:
+        """The heuristic answers, or another version than the wanted one does."""
+        return self.fault is not None or self.batcher.is_pinned
+
+    def go_live(self, bundle: Bundle, policy: Policy, seconds_for_64_rows: float) -> None:
+        """Swap the pointer: the next batch is this version's."""
+        manifest = bundle.manifest
+        bound = self.declaration.q_bound or manifest.q_bound
+        if self.live_version is not None:
+            self._show_version(self.live_version, 0)
+        self.batcher.live = Live(
+            policy,
+            AnsweredBy(manifest.version, "stable", "model", None, policy.behaviour),
+            bound,
+            seconds_for_64_rows <= _INLINE_SECONDS,
+        )
+        self.bundle_sha256 = bundle.manifest_sha256
+        self.live_since = time.time()
+        if manifest.profile is not None:
+            self._q_health.set_training_maximum(manifest.profile.absolute_q_maximum)
+        self._show_version(manifest.version, 1)
+        self.set_fault(None)
+
+    def set_fault(self, fault: str | None, absence: Reason = "no_model") -> None:
+        """Say why the wanted version does not serve; None where it does."""
+        self.fault = fault
+        self.batcher.absence = absence
+        self._show_degraded()
+
+    def set_pinned(self, is_pinned: bool) -> None:
+        """Let the heuristic answer everything, or the model again."""
+        self.batcher.is_pinned = is_pinned
+        self._show_degraded()
+
+    def describe(self) -> dict[str, Any]:
+        """What `/v1/policies` tells of it."""
+        manifest = None if self.batcher.live is None else self.batcher.live.policy.manifest
+        return {
+            "policy": self.name,
+            "stable": self.live_version,
+            "bundle_sha256": self.bundle_sha256,
+            "live_since": self.live_since,
+            "source": "heuristic" if manifest is None or self.batcher.is_pinned else "model",
+            "pinned": self.batcher.is_pinned,
+            "degraded": self.is_degraded,
+            "fault": self.fault,
+            "observation": self.declaration.observation.model_dump(mode="json"),
+            "actions": self.declaration.actions.model_dump(mode="json"),
+            "heuristic": self.declaration.heuristic.behaviour,
+        }
+
+    def close(self) -> None:
+        """Let the model's thread go."""
+        self._executor.shutdown(wait=True)
+
+    def _show_version(self, version: int, value: float) -> None:
+        self._metrics.counter("dqn_policy_info", self.name, "stable", str(version)).set(value)
+
+    def _show_degraded(self) -> None:
+        reason = "pinned" if self.batcher.is_pinned else self.batcher.absence
+        for each in ("no_model", "load_failed", "pinned"):
+            gauge = self._metrics.counter("dqn_policy_degraded", self.name, each)
+            gauge.set(float(self.is_degraded and each == reason))

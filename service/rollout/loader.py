@@ -1,0 +1,189 @@
+"""Brings the served policies to what the repository and the ledger say, again and again.
+
+Everything slow happens beside the traffic: read in a thread, tried in a child process, warmed in a
+thread; then one pointer is swapped. What fails leaves the version in place serving, and is tried
+again once its files change.
+"""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import structlog
+
+from contract.bundle import Bundle, BundleError, read_bundle
+from contract.declaration import (
+    DECLARATION_FILE,
+    DeclarationError,
+    PolicyDeclaration,
+    read_declaration,
+)
+from contract.heuristics import refuse_unlisted
+from contract.ledger import Entry, LedgerError
+from service.inference.policy import Policy
+from service.inference.proof import check_declared, prove, prove_in_child
+from service.inference.served import ServedPolicy
+from service.metrics import Metrics
+from service.rollout.rollout import Rollout
+
+Stamp = tuple[tuple[str, int, int], ...]
+"""Name, modification time and size of a bundle's files: another stamp is worth another try."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Loader:
+    """Owns the knowledge of what was tried and how it ended."""
+
+    def __init__(
+        self,
+        repository: Path,
+        rollout: Rollout,
+        policies: dict[str, ServedPolicy],
+        declare: Callable[[str, PolicyDeclaration], ServedPolicy],
+        allowed_heuristics: tuple[str, ...],
+        who: str,
+        metrics: Metrics,
+    ) -> None:
+        self._repository = repository
+        self._rollout = rollout
+        self._policies = policies
+        self._declare = declare
+        self._allowed_heuristics = allowed_heuristics
+        self._who = who
+        self._metrics = metrics
+        self._tried: dict[str, tuple[int, Stamp]] = {}
+        self._looking = asyncio.Lock()
+        self.faults: dict[str, str] = {}
+        """Why something cannot be served at all: by policy, or under `ledger`."""
+
+    async def look(self) -> None:
+        """Look once at the ledger and at every policy's folder."""
+        async with self._looking:
+            await self._follow_ledger()
+            for name in await asyncio.to_thread(_declared_in, self._repository):
+                if name not in self._policies:
+                    await self._add_policy(name)
+            for served in self._policies.values():
+                state = self._rollout.state(served.name)
+                if state.is_pinned != served.batcher.is_pinned:
+                    served.set_pinned(state.is_pinned)
+                if state.stable is not None:
+                    await self._bring_to(served, state.stable)
+
+    async def check(self, policy: str, version: int) -> Bundle:
+        """Read a version and hold it to everything, without serving it.
+
+        Raises:
+            BundleError: It may not serve.
+        """
+        bundle = await self._read(self._policies[policy], version)
+        await asyncio.to_thread(prove, bundle)
+        return bundle
+
+    async def _follow_ledger(self) -> None:
+        try:
+            await self._rollout.catch_up()
+            self.faults.pop("ledger", None)
+        except (LedgerError, OSError) as error:
+            if "ledger" not in self.faults:
+                _log.error("ledger_unreadable", error=str(error))
+            self.faults["ledger"] = str(error)
+
+    async def _add_policy(self, name: str) -> None:
+        try:
+            declaration = await asyncio.to_thread(read_declaration, self._repository / name)
+            refuse_unlisted(declaration.heuristic, self._allowed_heuristics)
+            self._policies[name] = self._declare(name, declaration)
+            self.faults.pop(name, None)
+            _log.info("policy_declared", policy=name, heuristic=declaration.heuristic.behaviour)
+        except (DeclarationError, ValueError) as error:
+            if self.faults.get(name) != str(error):
+                _log.error("policy_refused", policy=name, error=str(error))
+            self.faults[name] = str(error)
+
+    async def _bring_to(self, served: ServedPolicy, version: int) -> None:
+        if served.live_version == version:
+            if served.fault is not None:
+                served.set_fault(None)
+            return
+        stamp = await asyncio.to_thread(_stamp_of, self._repository / served.name / str(version))
+        if self._tried.get(served.name) == (version, stamp):
+            return
+        self._tried[served.name] = (version, stamp)
+        began_at = time.perf_counter()
+        try:
+            bundle = await self._read(served, version)
+            policy = await asyncio.to_thread(prove, bundle)
+            seconds = await asyncio.to_thread(_seconds_for_64_rows, policy, bundle)
+        except BundleError as error:
+            await self._report_failure(served, version, str(error))
+            return
+        served.go_live(bundle, policy, seconds)
+        self._metrics.counter("dqn_policy_loads_total", served.name, "loaded").add()
+        took = round(time.perf_counter() - began_at, 3)
+        _log.info("policy_live", policy=served.name, version=version, seconds=took)
+        details = {"bundle_sha256": bundle.manifest_sha256, "seconds": took}
+        await self._record(served.name, version, "load", "wanted by the ledger", details)
+
+    async def _read(self, served: ServedPolicy, version: int) -> Bundle:
+        directory = self._repository / served.name / str(version)
+        bundle = await asyncio.to_thread(read_bundle, directory)
+        check_declared(bundle, served.declaration)
+        if bundle.manifest.policy != served.name:
+            raise BundleError(f"{directory}: the manifest is of policy {bundle.manifest.policy!r}")
+        await prove_in_child(bundle)
+        return bundle
+
+    async def _report_failure(self, served: ServedPolicy, version: int, fault: str) -> None:
+        served.set_fault(f"version {version} does not load: {fault}", "load_failed")
+        self._metrics.counter("dqn_policy_loads_total", served.name, "failed").add()
+        _log.error(
+            "policy_load_failed",
+            policy=served.name,
+            version=version,
+            serving=served.live_version,
+            error=fault,
+        )
+        await self._record(served.name, version, "load_failed", fault, {})
+
+    async def _record(
+        self, policy: str, version: int, action: str, why: str, details: dict[str, object]
+    ) -> None:
+        entry = Entry(
+            action=action, policy=policy, version=version, who=self._who, why=why, details=details
+        )
+        try:
+            await self._rollout.record(entry)
+        except (OSError, LedgerError) as error:
+            # What is served does not depend on this entry: a full disk must not stop a load.
+            _log.error("ledger_not_written", action=action, policy=policy, error=str(error))
+
+
+def _declared_in(repository: Path) -> list[str]:
+    if not repository.is_dir():
+        return []
+    return sorted(path.parent.name for path in repository.glob(f"*/{DECLARATION_FILE}"))
+
+
+def _stamp_of(directory: Path) -> Stamp:
+    try:
+        files = [(path.name, path.stat()) for path in sorted(directory.iterdir())]
+    except OSError:
+        return ()
+    return tuple((name, status.st_mtime_ns, status.st_size) for name, status in files)
+
+
+def _seconds_for_64_rows(policy: Policy, bundle: Bundle) -> float:
+    observations = np.resize(
+        bundle.golden.observations, (64, *bundle.golden.observations.shape[1:])
+    )
+    took = []
+    for _ in range(5):
+        began_at = time.perf_counter()
+        policy.decide(observations)
+        took.append(time.perf_counter() - began_at)
+    return statistics.median(took)

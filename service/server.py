@@ -1,0 +1,201 @@
+"""One worker: its settings, its policies, its log. Faces ask it; nothing is global."""
+
+import asyncio
+import contextlib
+import time
+from importlib.metadata import version as release_of
+from itertools import count
+from typing import Final, Literal
+
+import structlog
+
+from contract.declaration import PolicyDeclaration
+from contract.ledger import LEDGER_FILE, FileLedger
+from service.errors import InvalidRequestError, NotReadyError, UnknownPolicyError
+from service.experience.shipper import Shipper
+from service.experience.spool import Spool, SpoolLimits
+from service.inference.batcher import BatcherLimits
+from service.inference.served import ServedPolicy
+from service.keys import Keys
+from service.metrics import Counter, Metrics
+from service.rollout.loader import Loader
+from service.rollout.rollout import Rollout
+from service.settings import ServiceSettings
+
+State = Literal["starting", "ready", "draining"]
+
+_START_SECONDS: Final = 30.0
+"""After so long the heuristic stands, whatever still loads."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Server:
+    """Owns everything of one worker. Made before the event loop runs, started on it."""
+
+    def __init__(self, settings: ServiceSettings, metrics: Metrics) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.keys = Keys(settings.keys_file)
+        self.policies: dict[str, ServedPolicy] = {}
+        self.state: State = "starting"
+        settings.policies.mkdir(parents=True, exist_ok=True)
+        limits = SpoolLimits(
+            settings.spool_commit_seconds, settings.spool_max_bytes, settings.disk_free_share
+        )
+        self.spool = Spool(settings.spool, limits, metrics)
+        self._shipper = (
+            Shipper(self.spool, settings.redis_url.get_secret_value(), metrics)
+            if settings.redis_url is not None
+            else None
+        )
+        self.rollout = Rollout(FileLedger(settings.policies / LEDGER_FILE))
+        self.loader = Loader(
+            settings.policies,
+            self.rollout,
+            self.policies,
+            self._declare,
+            settings.allowed_heuristics,
+            f"worker {self.spool.producer}",
+            metrics,
+        )
+        self._loading: asyncio.Task[None] | None = None
+        self._requests: dict[tuple[str, int], Counter] = {}
+        self._decision_ids = count()
+        # Decision ids of two lives of one producer must differ.
+        self._decision_prefix = f"{self.spool.producer}-{time.time_ns() // 1_000_000:x}-"
+        metrics.counter("dqn_build_info", release_of("dqn-serving")).set(1)
+        metrics.before_scrape.append(self._show_keys)
+
+    async def start(self) -> None:
+        """Load what is wanted; ready once it stands, or once it has had its time."""
+        loop = asyncio.get_running_loop()
+        self.spool.start(loop)
+        if self._shipper is not None:
+            self._shipper.start()
+        self._loading = loop.create_task(self._load())
+
+    async def stop(self) -> None:
+        """Finish what is in flight, flush the log, let everything go."""
+        self.state = "draining"
+        if self._loading is not None:
+            self._loading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._loading
+        until = time.monotonic() + self.settings.drain_seconds
+        while time.monotonic() < until and not self._is_idle():
+            await asyncio.sleep(0.01)
+        for served in self.policies.values():
+            served.close()
+        await asyncio.to_thread(self.spool.close)
+        if self._shipper is not None:
+            await asyncio.to_thread(self._shipper.close)
+
+    def policy(self, name: str | None) -> ServedPolicy:
+        """The policy a request names, or the one it may leave unnamed.
+
+        Raises:
+            UnknownPolicyError: None of that name is declared.
+            InvalidRequestError: None is named and there is no default.
+        """
+        if name is None:
+            name = self.settings.default_policy
+        if name is None:
+            if len(self.policies) == 1:
+                return next(iter(self.policies.values()))
+            raise InvalidRequestError(
+                f"policy: expected one of {sorted(self.policies)}, found none and there is no "
+                "default"
+            )
+        served = self.policies.get(name)
+        if served is None:
+            raise UnknownPolicyError(
+                f"policy: expected one of {sorted(self.policies)}, found {name[:64]!r}"
+            )
+        return served
+
+    def refuse_unless_serving(self) -> None:
+        """Raise NotReadyError while starting or draining."""
+        if self.state != "ready":
+            raise NotReadyError(f"the server is {self.state}")
+
+    def new_decision_id(self) -> str:
+        """A name no other decision has."""
+        return f"{self._decision_prefix}{next(self._decision_ids):x}"
+
+    def deadline_seconds(self, asked_ms: float | None) -> float:
+        """The time a request has.
+
+        Raises:
+            InvalidRequestError: It asks for more than the settings allow.
+        """
+        if asked_ms is None:
+            return self.settings.deadline_ms / 1000
+        if asked_ms > self.settings.deadline_max_ms:
+            raise InvalidRequestError(
+                f"deadline_ms: expected at most {self.settings.deadline_max_ms:g}, "
+                f"found {asked_ms:g}"
+            )
+        return asked_ms / 1000
+
+    def measure_decision(self, served: ServedPolicy, arrived_at: float, deadline: float) -> None:
+        """Take the time of an answer that was just handed to its socket."""
+        now = time.perf_counter()
+        served.decision_seconds.observe(now - arrived_at)
+        if now > deadline:
+            served.deadline_missed.add()
+
+    def count_request(self, route: str, status: int) -> None:
+        """Count one answered request."""
+        counter = self._requests.get((route, status))
+        if counter is None:
+            counter = self.metrics.counter("dqn_http_requests_total", route, str(status))
+            self._requests[route, status] = counter
+        counter.add()
+
+    def degradations(self) -> list[str]:
+        """Why answers may not be what operators want, in sentences."""
+        found = [f"{name}: {fault}" for name, fault in sorted(self.loader.faults.items())]
+        for served in self.policies.values():
+            if served.batcher.is_pinned:
+                found.append(f"{served.name}: pinned to the heuristic by an operator")
+            elif served.fault is not None:
+                found.append(f"{served.name}: {served.fault}")
+        if not self.policies:
+            found.append(f"no policy is declared in {self.settings.policies}")
+        if self.spool.refusal is not None:
+            found.append(f"the transition log accepts nothing: {self.spool.refusal}")
+        if self.keys.fault is not None:
+            found.append(f"keys: {self.keys.fault}")
+        return found
+
+    async def _load(self) -> None:
+        first_look = asyncio.ensure_future(self._look_safely())
+        try:
+            # Waited for and not cancelled: a load that takes longer goes on behind the heuristic.
+            await asyncio.wait({first_look}, timeout=_START_SECONDS)
+            self.state = "ready"
+            _log.info("ready", degraded=self.degradations())
+            await first_look
+        finally:
+            first_look.cancel()
+        while True:
+            await asyncio.sleep(self.settings.reload_seconds)
+            await self._look_safely()
+
+    async def _look_safely(self) -> None:
+        try:
+            await self.loader.look()
+        except Exception:  # noqa: BLE001
+            # One look that fails must not be the last: the next may find the cause mended.
+            _log.exception("look_failed")
+
+    def _declare(self, name: str, declaration: PolicyDeclaration) -> ServedPolicy:
+        limits = BatcherLimits(self.settings.batch_max_rows, self.settings.queue_max_rows)
+        return ServedPolicy(name, declaration, limits, self.spool, self.metrics)
+
+    def _is_idle(self) -> bool:
+        return all(served.batcher.is_idle for served in self.policies.values())
+
+    def _show_keys(self) -> None:
+        self.metrics.counter("dqn_keys_stale").set(float(self.keys.fault is not None))
