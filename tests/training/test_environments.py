@@ -49,8 +49,8 @@ def test_each_environment_gets_its_own_action_and_gives_its_own_reward() -> None
     cells = environments.observations[:, 0].copy()
     transitions = environments.step(np.array([1, 0, 1]))
     np.testing.assert_array_equal(transitions.observations[:, 0], cells)
-    np.testing.assert_array_equal(transitions.next_observations[:, 0], cells + [1, 0, 1])
-    np.testing.assert_array_equal(transitions.rewards, cells + [1, 0, 1])
+    np.testing.assert_array_equal(transitions.next_observations[:, 0], cells + np.array([1, 0, 1]))
+    np.testing.assert_array_equal(transitions.rewards, cells + np.array([1, 0, 1]))
 
 
 def test_environments_and_episodes_begin_differently_and_repeatably() -> None:
