@@ -52,7 +52,7 @@ class Corridor(gymnasium.Env[npt.NDArray[np.float32], np.int64]):
 def register_corridor() -> None:
     """Make `CORRIDOR` known to gymnasium."""
     if CORRIDOR not in gymnasium.registry:
-        gymnasium.register(CORRIDOR, Corridor, max_episode_steps=CORRIDOR_TIME_LIMIT)
+        gymnasium.register(CORRIDOR, lambda **_: Corridor(), max_episode_steps=CORRIDOR_TIME_LIMIT)
 
 
 def training_config(out: Path, **changes: Any) -> TrainingConfig:

@@ -30,7 +30,7 @@ def test_numpy_follows_every_change_of_the_network() -> None:
     q_values_of = q_function(network)
     before = q_values_of(OBSERVATIONS)
     with torch.no_grad():
-        network.layers[0].weight.mul_(-1.0)
+        network.state_dict()["layers.0.weight"].mul_(-1.0)
         network.normalisation.mean.add_(1.0)
         expected = network(torch.from_numpy(OBSERVATIONS)).numpy()
     assert not np.allclose(before, expected)

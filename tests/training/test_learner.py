@@ -94,10 +94,11 @@ def test_the_target_network_stays_until_it_is_synced(tmp_path: Path) -> None:
 
 def test_a_soft_update_blends_in_the_declared_share_of_the_online_network(tmp_path: Path) -> None:
     learns = learner(training_config(tmp_path, target_update="soft", target_blend=0.25))
-    bias_before = learns.target_network.layers[0].bias.clone()
+    name = "layers.0.bias"
+    before = learns.target_network.state_dict()[name].clone()
     learns.update(batch(0))
-    expected = 0.75 * bias_before + 0.25 * learns.online_network.layers[0].bias
-    torch.testing.assert_close(learns.target_network.layers[0].bias, expected)
+    expected = 0.75 * before + 0.25 * learns.online_network.state_dict()[name]
+    torch.testing.assert_close(learns.target_network.state_dict()[name], expected)
 
 
 def test_both_networks_see_the_same_normalisation(tmp_path: Path) -> None:

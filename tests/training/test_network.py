@@ -15,10 +15,10 @@ def test_a_constant_added_to_all_advantages_changes_no_q_value() -> None:
     observations = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
     before = network(observations)
     with torch.no_grad():
-        network.head.advantages.bias += 7.0
+        network.state_dict()["head.advantages.bias"].add_(7.0)
     torch.testing.assert_close(network(observations), before)
     with torch.no_grad():
-        network.head.value.bias += 7.0
+        network.state_dict()["head.value.bias"].add_(7.0)
     torch.testing.assert_close(network(observations), before + 7.0)
 
 
