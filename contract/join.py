@@ -98,7 +98,7 @@ class Join:
         while self._early and next(iter(self._early.values())).time < limit:
             self._give_up_early()
         done: list[Transition | Episode] = []
-        # Touching an episode moves it to the end, so the silent ones stand first.
+        # A record moves its episode to the end, so the silent ones stand first.
         while self._open and next(iter(self._open.values())).touched_at < limit:
             done += self._close(next(iter(self._open)))
         return done
@@ -107,7 +107,7 @@ class Join:
         if decided.name in self._places:
             self.counts["duplicate"] += 1
             return
-        episode = self._touch(place.key, decided.time)
+        episode = self._find(place.key)
         if episode is None:
             return
         held = episode.held_bytes
@@ -119,7 +119,6 @@ class Join:
         early = self._early.pop(decided.name, None)
         if early is not None:
             self._held_bytes -= outcome_bytes(early)
-            episode.touch(early.time)
             self._take_outcome(episode, place.step, early)
         yield from self._advance(place.key, episode, (place.step - 1, place.step))
 
@@ -136,7 +135,7 @@ class Join:
             self._early[name] = outcome
             self._held_bytes += outcome_bytes(outcome)
             return
-        episode = self._touch(place.key, outcome.time)
+        episode = self._find(place.key)
         if episode is not None:
             self._take_outcome(episode, place.step, outcome)
             yield from self._advance(place.key, episode, (place.step,))
@@ -170,7 +169,7 @@ class Join:
             time=record.time,
         )
 
-    def _touch(self, key: _Key, time: float) -> OpenEpisode | None:
+    def _find(self, key: _Key) -> OpenEpisode | None:
         """The open episode, begun where it is new; None, and counted, where it is closed."""
         if key in self._closed:
             self.counts[self._closed[key]] += 1
@@ -179,7 +178,6 @@ class Join:
         if episode is None:
             episode_id = f"decision:{key.name}" if key.is_lone else key.name
             episode = self._open[key] = OpenEpisode(episode_id, is_lone=key.is_lone)
-        episode.touch(time)
         self._open.move_to_end(key)
         return episode
 

@@ -67,7 +67,7 @@ class OpenEpisode:
         """It is one decision that came without an episode id."""
         self.last_step: int | None = 0 if is_lone else None
         self.touched_at = 0.0
-        """Time of the latest record."""
+        """Time of the latest record, Unix seconds."""
         self.held_bytes = 0
         self._decisions: dict[int, Decided] = {}
         self._outcomes: dict[int, Outcome] = {}
@@ -77,6 +77,7 @@ class OpenEpisode:
         self._policy: str | None = None
         self._ending: Ending = "timed_out"
         self._started_at = float("inf")
+        self._ended_at = 0.0
 
     @property
     def is_whole(self) -> bool:
@@ -98,11 +99,6 @@ class OpenEpisode:
         """Steps with an outcome that are not finished, ascending."""
         return sorted(self._outcomes)
 
-    def touch(self, time: float) -> None:
-        """Note when a record was made."""
-        self._started_at = min(self._started_at, time)
-        self.touched_at = max(self.touched_at, time)
-
     def add_decision(self, step: int, decided: Decided) -> bool:
         """Take a decision; False where its step has one."""
         if step in self._decisions or step in self._rewards:
@@ -110,8 +106,8 @@ class OpenEpisode:
         self._decisions[step] = decided
         self._names[step] = decided.name
         self._policy = decided.policy
-        first = self._first_steps.get(decided.answered_by, step)
-        self._first_steps[decided.answered_by] = min(first, step)
+        self._started_at = min(self._started_at, decided.time)
+        self.touched_at = max(self.touched_at, decided.time)
         self.held_bytes += decided.observation.nbytes + _WAITING_BYTES
         return True
 
@@ -120,6 +116,7 @@ class OpenEpisode:
         if step in self._outcomes or step in self._rewards:
             return False
         self._outcomes[step] = outcome
+        self.touched_at = max(self.touched_at, outcome.time)
         self.held_bytes += outcome_bytes(outcome)
         is_end = outcome.terminated or outcome.truncated
         if is_end and (self.last_step is None or step <= self.last_step):
@@ -143,6 +140,9 @@ class OpenEpisode:
         """The name of the step's decision, and its transition."""
         decided, outcome = self._decisions[step], self._outcomes.pop(step)
         self._rewards[step] = outcome.reward
+        self._ended_at = max(self._ended_at, outcome.time)
+        first = self._first_steps.get(decided.answered_by, step)
+        self._first_steps[decided.answered_by] = min(first, step)
         self.held_bytes += _FINISHED_BYTES - _WAITING_BYTES - outcome_bytes(outcome)
         transition = Transition(
             policy=decided.policy,
@@ -178,7 +178,7 @@ class OpenEpisode:
                 sorted(self._first_steps, key=lambda who: (self._first_steps[who], repr(who)))
             ),
             started_at=self._started_at,
-            ended_at=self.touched_at,
+            ended_at=max(self._started_at, self._ended_at),
         )
 
     def _next_observation(self, step: int, outcome: Outcome) -> npt.NDArray[Any] | None:

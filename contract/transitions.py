@@ -46,9 +46,11 @@ class Episode:
     is_complete: bool
     """Every step from 0 to the last one was joined."""
     answered_by: tuple[AnsweredBy, ...]
-    """Who acted in it, each once."""
+    """Who acted in the steps that were joined, each once, in the order of their first steps."""
     started_at: float
+    """Unix seconds of the first decision."""
     ended_at: float
+    """Unix seconds of the last outcome that was joined."""
 
     @property
     def episode_return(self) -> float:

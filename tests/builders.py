@@ -202,8 +202,11 @@ def decision_batch(
     time: float = 1000.0,
     **changes: Any,
 ) -> DecisionBatch:
-    """A batch that the model answered; without `row_counts` the first request holds all rows."""
-    observed = np.asarray(observations, dtype=np.float32)
+    """A batch that the model answered; without `row_counts` the first request holds all rows.
+
+    An array keeps its dtype, and a list becomes float32.
+    """
+    observed = observations if isinstance(observations, np.ndarray) else _floats(observations)
     rows = len(observed)
     fields: dict[str, Any] = {
         "policy": POLICY,
