@@ -21,19 +21,20 @@ _EXIT_INTERRUPTED = 130
 
 def main(arguments: Sequence[str]) -> int:
     """Train as the flags say; see `TrainingConfig`. Returns the exit status."""
-    console, errors = Console(), Console(stderr=True)
+    console = Console(markup=False, highlight=False)
+    errors = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     # Small networks are bound by calls, not arithmetic: a second thread only costs.
     torch.set_num_threads(1)
     try:
         summary = _train_or_resume(arguments, console)
     except ValidationError as error:
-        errors.print(_one_line_each(error), style="red", highlight=False)
+        errors.print(_one_line_each(error), style="red")
         return _EXIT_MISUSED
     except (ValueError, FileExistsError, CheckpointError) as error:
-        errors.print(f"error: {error}", style="red", highlight=False)
+        errors.print(f"error: {error}", style="red")
         return _EXIT_MISUSED
     except DivergenceError as error:
-        errors.print(f"stopped: {error}", style="red", highlight=False)
+        errors.print(f"stopped: {error}", style="red")
         return _EXIT_DIVERGED
 
     out = summary.best.parent
@@ -44,7 +45,6 @@ def main(arguments: Sequence[str]) -> int:
     console.print(
         f"the run {why} at step {summary.steps:,}; best mean return {summary.best_return:.1f}, "
         f"in {summary.best}",
-        highlight=False,
         soft_wrap=True,
     )
     return 0

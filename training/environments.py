@@ -142,9 +142,13 @@ def describe_environment(environment_id: str) -> EnvironmentSpec:
     """Read an environment's spaces.
 
     Raises:
-        ValueError: The environment is not one that Q-learning over a table of actions can act in.
+        ValueError: There is no such environment, or it is not one of discrete actions and array
+            observations.
     """
-    environment = gymnasium.make(environment_id)
+    try:
+        environment = gymnasium.make(environment_id)
+    except gymnasium.error.Error as error:
+        raise ValueError(f"{environment_id}: {error}") from error
     observation_space, action_space = environment.observation_space, environment.action_space
     environment.close()
     if not isinstance(action_space, spaces.Discrete) or action_space.start != 0:

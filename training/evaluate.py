@@ -258,7 +258,9 @@ def main(arguments: Sequence[str]) -> int:
         config = CliApp.run(EvaluationConfig, cli_args=list(arguments))
         checkpoint = read_checkpoint(config.checkpoint)
     except (ValidationError, CheckpointError) as error:
-        Console(stderr=True).print(f"error: {error}", style="red")
+        Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(
+            f"error: {error}", style="red"
+        )
         return 2
     result = evaluate_checkpoint(checkpoint, config.episodes, config.epsilon, config.seed)
     returns = np.array(result.returns)
@@ -268,6 +270,7 @@ def main(arguments: Sequence[str]) -> int:
         f"over {len(returns)} episodes at epsilon {config.epsilon:g}; "
         f"max Q at the start / discounted return: {result.promise_ratio:.3f}",
         highlight=False,
+        soft_wrap=True,
     )
     return 0
 

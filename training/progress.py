@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 from rich.console import Console
@@ -22,20 +22,22 @@ _RECENT_EPISODES = 20
 _SECONDS_BETWEEN_LINES = 5.0
 
 
-class _Rate(NamedTuple):
-    steps: int
-    seconds: float
-
-
 class TrainingProgress:
     """Shows return, epsilon, loss, mean max-Q, steps per second and the time left."""
 
-    def __init__(self, total_steps: int, console: Console, steps: int = 0) -> None:
+    def __init__(
+        self,
+        total_steps: int,
+        console: Console,
+        first_step: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._console = console
         self._total_steps = total_steps
         self._recent: deque[EpisodeRecord] = deque(maxlen=_RECENT_EPISODES)
-        self._start = _Rate(steps, time.monotonic())
-        self._last_line_seconds = self._start.seconds
+        self._clock = clock
+        self._first_step, self._start_seconds = first_step, clock()
+        self._line_seconds = self._start_seconds
         self._bar: Progress | None = None
         self._task = TaskID(0)
         if console.is_terminal:
@@ -50,20 +52,22 @@ class TrainingProgress:
                 console=console,
             )
             self._task = self._bar.add_task(
-                "training", total=total_steps, completed=steps, figures=""
+                "training", total=total_steps, completed=first_step, figures=""
             )
             self._bar.start()
 
     def show(self, steps: int, records: list[EpisodeRecord]) -> None:
         """Bring the display up to date with the run."""
         self._recent.extend(records)
+        seconds = self._clock()
+        rate = (steps - self._first_step) / max(seconds - self._start_seconds, 1e-3)
         if self._bar is not None:
-            self._bar.update(self._task, completed=steps, figures=self._figures(steps))
-        elif time.monotonic() - self._last_line_seconds >= _SECONDS_BETWEEN_LINES:
-            self._last_line_seconds = time.monotonic()
+            self._bar.update(self._task, completed=steps, figures=self._figures(rate))
+        elif seconds - self._line_seconds >= _SECONDS_BETWEEN_LINES:
+            self._line_seconds = seconds
             self.say(
-                f"step {steps:,} of {self._total_steps:,}: {self._figures(steps)}, "
-                f"{self._seconds_left(steps):.0f} s left at most"
+                f"step {steps:,} of {self._total_steps:,}: {self._figures(rate)}, "
+                f"{(self._total_steps - steps) / rate:.0f} s left at most"
             )
 
     def show_evaluation(self, record: EvaluationRecord) -> None:
@@ -76,28 +80,21 @@ class TrainingProgress:
 
     def say(self, text: str, style: str | None = None) -> None:
         """Print a line above the bar."""
-        self._console.print(text, style=style, highlight=False, soft_wrap=True)
+        self._console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Leave the terminal as it was."""
         if self._bar is not None:
             self._bar.stop()
 
-    def _figures(self, steps: int) -> str:
+    def _figures(self, steps_per_second: float) -> str:
         if not self._recent:
-            return f"{self._steps_per_second(steps):,.0f} steps/s"
+            return f"{steps_per_second:,.0f} steps/s"
         latest = self._recent[-1]
         loss = "-" if latest.loss is None else f"{latest.loss:.3g}"
         mean_return = np.mean([record.episode_return for record in self._recent])
         mean_max_q = np.mean([record.mean_max_q for record in self._recent])
         return (
             f"return {mean_return:.1f}, epsilon {latest.epsilon:.2f}, loss {loss}, "
-            f"mean max-Q {mean_max_q:.1f}, {self._steps_per_second(steps):,.0f} steps/s"
+            f"mean max-Q {mean_max_q:.1f}, {steps_per_second:,.0f} steps/s"
         )
-
-    def _steps_per_second(self, steps: int) -> float:
-        seconds = max(time.monotonic() - self._start.seconds, 1e-3)
-        return (steps - self._start.steps) / seconds
-
-    def _seconds_left(self, steps: int) -> float:
-        return (self._total_steps - steps) / max(self._steps_per_second(steps), 1e-3)
