@@ -212,6 +212,22 @@ def test_steps_after_the_end_do_not_stand_in_for_missing_ones() -> None:
     assert not episodes_in(join.add(report("e", 1, terminated=True)))
 
 
+def test_outcome_for_a_step_after_the_end_is_late_whether_it_comes_before_the_end_or_after() -> (
+    None
+):
+    after_the_end: list[Record] = [decide("e", 1), report("e", 1)]
+    for order in (
+        [*after_the_end, decide("e", 0), report("e", 0, terminated=True)],
+        [decide("e", 0), report("e", 0, terminated=True), after_the_end[1]],
+    ):
+        join = Join()
+        items = join_all(join, order)
+        assert [item.step for item in transitions_in(items)] == [0]
+    join = Join()
+    join_all(join, [*after_the_end, decide("e", 0), report("e", 0, terminated=True)])
+    assert (join.counts["joined"], join.counts["late"]) == (1, 1)
+
+
 def test_lone_decision_is_joined_by_its_id_to_one_transition_and_no_episode() -> None:
     join = Join()
     batch = decision_batch(
@@ -287,6 +303,16 @@ def test_long_episode_does_not_keep_its_observations() -> None:
     assert peak < 2_000_000
     join.close_silent(FOR_EVER)
     assert join.held_bytes == 0
+
+
+def test_observations_are_let_go_when_the_outcomes_come_backwards_too() -> None:
+    join = Join()
+    frame = np.zeros((1, 28_224), dtype=np.uint8)
+    for step in range(50):
+        join.add(decision_batch(frame, decision_ids=[str(step)], episode_ids=["e"], steps=[step]))
+    assert join.held_bytes > 50 * 28_224
+    join_all(join, [report("e", step) for step in reversed(range(49))])
+    assert join.held_bytes < 2 * 28_224
 
 
 def test_row_that_waits_does_not_hold_the_batch_it_came_in() -> None:

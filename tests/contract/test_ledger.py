@@ -104,7 +104,7 @@ def test_threads_may_share_a_ledger(path: Path) -> None:
 def test_line_torn_at_any_byte_is_unread_and_cut_by_the_next_writer(path: Path) -> None:
     FileLedger(path).append(entry("one"), after=0)
     kept = path.stat().st_size
-    FileLedger(path).append(entry("torn"), after=1)
+    FileLedger(path).append(entry("torn in a line longer than the next"), after=1)
     content = path.read_bytes()
     for size in range(kept, len(content)):
         path.write_bytes(content[:size])
@@ -113,6 +113,7 @@ def test_line_torn_at_any_byte_is_unread_and_cut_by_the_next_writer(path: Path) 
         FileLedger(path).append(entry("two"), after=1)
         assert [found.why for found in reader.read_after(1)] == ["two"]
         assert path.read_bytes().count(b"\n") == 2
+        assert path.read_bytes().endswith(b"\n")
 
 
 def test_known_key_gives_the_past_entry_and_appends_nothing(path: Path) -> None:
