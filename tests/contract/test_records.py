@@ -116,6 +116,7 @@ FLOATS = Column.of(np.zeros((1, 2), dtype=np.float32))
         (lambda: decision_batch(answered_by=[]), "points beyond answered_by"),
         (lambda: decision_batch(actions=[0, 1]), r"actions: shape \(2,\) for 1 rows"),
         (lambda: decision_batch(propensities=FLOATS), "must have one axis"),
+        (lambda: msgspec.structs.replace(decision_batch(), actions=FLOATS), "must have one axis"),
         (lambda: decision_batch([[1.0], [2.0]], decision_ids=["a/0"]), "'a/0' names one row"),
         (
             lambda: decision_batch(q_values=Column("float32", (1, 4), b"1234")),
