@@ -17,6 +17,7 @@ _ITEM_BYTES: Final = {
     name: np.dtype(name).itemsize
     for name in ("bool", "float16", "float32", "float64", "uint8", "int32", "int64")
 }
+_NAMES: Final = {np.dtype(name).newbyteorder("<").str: name for name in _ITEM_BYTES}
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -31,8 +32,13 @@ class Column(msgspec.Struct, array_like=True, frozen=True):
     @classmethod
     def of(cls, array: npt.NDArray[Any]) -> "Column":
         """Copy an array into a column."""
-        little_endian = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        return cls(array.dtype.name, array.shape, little_endian.tobytes())
+        dtype = array.dtype
+        # The name of a dtype is assembled anew each time it is asked for, the code is not.
+        name = _NAMES.get(dtype.str)
+        if name is None:
+            dtype = dtype.newbyteorder("<")
+            array, name = array.astype(dtype), dtype.name
+        return cls(name, array.shape, array.tobytes())
 
     def array(self) -> npt.NDArray[Any]:
         """The array, read-only, over the column's own bytes."""

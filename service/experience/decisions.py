@@ -1,7 +1,5 @@
 """A batch of decisions as one record of the transition log."""
 
-import time
-
 import numpy as np
 
 from contract.records import Column, DecisionBatch
@@ -11,13 +9,15 @@ from service.inference.questions import Batch
 _FLOAT16 = np.finfo(np.float16)
 
 
-def decision_record(policy: str, schema_hash: str, batch: Batch, chosen: Chosen) -> DecisionBatch:
+def decision_record(
+    policy: str, schema_hash: str, answered_at: float, batch: Batch, chosen: Chosen
+) -> DecisionBatch:
     """The record of what was seen and done; `chosen` has a row for each row of the batch."""
     q_values = chosen.q_values
     return DecisionBatch(
         policy=policy,
         schema_hash=schema_hash,
-        time=time.time(),
+        time=answered_at,
         decision_ids=[question.decision_id for question in batch.questions],
         row_counts=[question.rows for question in batch.questions],
         episode_ids=batch.column("episode_ids"),

@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -46,7 +47,7 @@ class ServedPolicy:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"model-{name}")
 
         def log(batch: Batch, chosen: Chosen) -> None:
-            spool.put(decision_record(name, self.schema_hash, batch, chosen))
+            spool.put(partial(decision_record, name, self.schema_hash, time.time(), batch, chosen))
 
         self.decoder = ObservationDecoder(declaration.observation)
         self.batcher = Batcher(
@@ -90,8 +91,8 @@ class ServedPolicy:
         )
         self.bundle_sha256 = bundle.manifest_sha256
         self.live_since = time.time()
-        if manifest.profile is not None:
-            self._q_health.set_training_maximum(manifest.profile.absolute_q_maximum)
+        profile = manifest.profile
+        self._q_health.set_training_maximum(None if profile is None else profile.absolute_q_maximum)
         self._show_version(manifest.version, 1)
         self.set_fault(None)
 

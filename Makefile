@@ -1,0 +1,48 @@
+# What a developer types, and all that CI calls. No target swallows a failure.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := torch==2.13.0
+ARGS ?=
+
+.PHONY: install run test test-slow check rules bench clean
+
+# torch comes first and by pip: pip finds the CPU build where one is set up, and elsewhere
+# PIP_EXTRA_INDEX_URL names PyTorch's CPU index; uv then keeps what is there.
+$(VENV)/.installed: pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip uv
+	$(BIN)/python -m pip install --quiet '$(TORCH)'
+	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --editable '.[dev]'
+	touch $@
+
+install: $(VENV)/.installed
+
+run: install
+	@$(BIN)/dqn run $(ARGS)
+
+test: install
+	$(BIN)/pytest -m 'not slow' $(ARGS)
+
+test-slow: install
+	$(BIN)/pytest -m slow --timeout 1200 $(ARGS)
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest --quiet tests/test_architecture.py
+
+# promtool is part of Debian's package `prometheus`.
+rules: install
+	promtool check config dashboards/prometheus/prometheus.yml
+	promtool check rules dashboards/prometheus/rules/*.yml
+	promtool test rules dashboards/prometheus/tests/*.yml
+
+bench: install
+	$(BIN)/python -m benchmarks.presets
+	$(BIN)/python -m benchmarks.serving
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""How fast one worker answers, beside what no server can beat."""

@@ -1,0 +1,67 @@
+"""`dqn <verb>`: finds the verb's function and hands it the rest of the line."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final, NamedTuple
+
+
+class Verb(NamedTuple):
+    """Where a verb's work is done."""
+
+    module: str
+    function: str
+    extra: str
+    """The extra to install where the module's imports are missing."""
+    help: str
+
+
+VERBS: Final = {
+    "run": Verb("cli.run", "main", "dev", "train, export, serve and let agents live on it"),
+    "serve": Verb("service.__main__", "main", "service", "serve the policies of a repository"),
+    "train": Verb("training.__main__", "main", "training", "train a policy"),
+    "evaluate": Verb("training.evaluate", "main", "training", "play episodes with a checkpoint"),
+    "export": Verb("exporter.export", "main", "exporter", "make a checkpoint the next version"),
+    "policies": Verb("cli.operate", "policies", "client", "what is served, and by whom"),
+    "promote": Verb("cli.operate", "promote", "client", "make a version stable"),
+    "rollback": Verb("cli.operate", "rollback", "client", "go back to an earlier version"),
+    "pin": Verb("cli.operate", "pin", "client", "let the heuristic answer everything"),
+    "unpin": Verb("cli.operate", "unpin", "client", "let the model answer again"),
+    "freeze": Verb("cli.operate", "freeze", "client", "stop promotions"),
+    "unfreeze": Verb("cli.operate", "unfreeze", "client", "allow promotions again"),
+    "keys": Verb("cli.keys", "main", "service", "make a key and store its hash"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0
+    name, *rest = arguments
+    verb = VERBS.get(name)
+    if verb is None:
+        print(f"dqn: no verb {name!r}\n\n{_usage()}", file=sys.stderr)
+        return 2
+    try:
+        function = getattr(import_module(verb.module), verb.function)
+    except ModuleNotFoundError as error:
+        print(
+            f"dqn {name}: {error.name} is not installed; "
+            f"install the extra: pip install 'dqn-serving[{verb.extra}]'",
+            file=sys.stderr,
+        )
+        return 2
+    status: int = function(rest)
+    return status
+
+
+def _usage() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {name:<{width}}  {verb.help}" for name, verb in VERBS.items()]
+    return "\n".join(["usage: dqn <verb> [flags]   (dqn <verb> --help)", "", *lines])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
