@@ -16,6 +16,7 @@ from typing import Final
 
 import structlog
 
+from service.keys import Keys, KeysError
 from service.logs import configure_logs
 from service.metrics import Metrics
 from service.pages import Page
@@ -26,6 +27,7 @@ _BACKLOG: Final = 2048
 _KILL_GRACE_SECONDS: Final = 5.0
 _QUICK_DEATH_SECONDS: Final = 2.0
 _LONGEST_PAUSE_SECONDS: Final = 5.0
+_STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 
 _log = structlog.get_logger(__name__)
 
@@ -48,7 +50,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Run until a signal says stop; the exit status."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _STOPS:
             signal.signal(number, self._on_signal)
         for slot in range(self._settings.workers):
             self._start_worker(slot)
@@ -70,14 +72,20 @@ class Supervisor:
         worker = self._context.Process(
             target=self._in_worker, args=(name,), name=name, daemon=False
         )
-        worker.start()
+        # Until the child has handlers of its own, a signal would be taken by its copy of ours.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+        try:
+            worker.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
         self._workers[slot] = (worker, time.monotonic())
 
     def _in_worker(self, name: str) -> None:
         os.close(self._life)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _STOPS:
             # uvicorn takes these over while it serves, and raises them again once it is done.
             signal.signal(number, lambda *_: sys.exit(0))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
         run_worker(self._settings, self._listening, name, self._death_read)
 
     def _replace_dead(self) -> int:
@@ -116,12 +124,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     is_check = "--check" in arguments
     try:
         settings = ServiceSettings.load([each for each in arguments if each != "--check"])
+        # Read here too: a worker could only tell of a bad file by dying of it.
+        Keys(settings.keys_file)
         if is_check:
             sys.stdout.write("the settings are valid\n")
             return 0
         lock = _lock_data(settings)
         listening = _listen(settings)
-    except (SettingsError, OSError) as error:
+    except (SettingsError, KeysError, OSError) as error:
         sys.stderr.write(f"dqn serve: {error}\n")
         return MISCONFIGURED
     configure_logs(settings.log_level, as_json=settings.log_json)

@@ -1,6 +1,7 @@
 """The FastAPI application: every face as an ordinary route, under any ASGI server."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -12,8 +13,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import (
+    ERROR_STATUSES,
     InternalError,
     InvalidRequestError,
+    MalformedBodyError,
     MethodNotAllowedError,
     PayloadTooLargeError,
     ServiceError,
@@ -22,7 +25,8 @@ from service.errors import (
 from service.faces import health, operator, policies
 from service.faces.documentation import body_schema, response_schema
 from service.faces.hot import HOT_ROUTES
-from service.faces.http import Reply, Route, call_face, error_reply, new_request
+from service.faces.http import Reply, Route, call_face, error_reply
+from service.faces.http import Request as HotRequest
 from service.metrics import Metrics
 from service.pages import Page
 from service.server import Server
@@ -52,10 +56,13 @@ def create_app(settings: ServiceSettings, page: Page | None = None) -> FastAPI:
     app.state.server = server
     for route in HOT_ROUTES:
         _add_hot_route(app, server, route)
+        for status in (200, *ERROR_STATUSES):
+            server.metrics.counter("dqn_http_requests_total", route.path, str(status))
     for router in (health.router, policies.router, operator.router):
         app.include_router(router)
-    _add_error_handlers(app, server)
+    _add_error_handlers(app)
     app.add_middleware(BodyLimit, max_bytes=settings.body_max_bytes)
+    app.add_middleware(RequestCount, server=server)
     return app
 
 
@@ -69,7 +76,18 @@ def _add_hot_route(app: FastAPI, server: Server, route: Route) -> None:
             if not answered.done():
                 answered.set_result(reply)
 
-        call_face(server, route, new_request(body, dict(request.headers.raw)), respond)
+        call_face(
+            server,
+            route,
+            HotRequest(
+                body,
+                request.headers.raw,
+                request.scope["query_string"],
+                tuple(request.path_params.values()),
+                time.perf_counter(),
+            ),
+            respond,
+        )
         return _response(await answered)
 
     endpoint.__doc__ = route.face.__doc__
@@ -91,12 +109,9 @@ def _response(reply: Reply) -> Response:
     return response
 
 
-def _add_error_handlers(app: FastAPI, server: Server) -> None:
+def _add_error_handlers(app: FastAPI) -> None:
     async def respond_to_error(request: Request, error: Exception) -> Response:
-        reply = error_reply(_as_service_error(error))
-        route = request.scope.get("route")
-        server.count_request(getattr(route, "path", "unknown"), reply.status)
-        return _response(reply)
+        return _response(error_reply(_as_service_error(error)))
 
     kinds: Final = (ServiceError, RequestValidationError, HTTPException, Exception)
     for kind in kinds:
@@ -111,6 +126,11 @@ def _as_service_error(error: Exception) -> ServiceError:
             fault = error.errors()[0]
             where = ".".join(str(part) for part in fault["loc"])
             return InvalidRequestError(f"{where}: {fault['msg']}")
+        case HTTPException() if isinstance(error.__cause__, ServiceError):
+            # FastAPI wraps what reading the body raised.
+            return error.__cause__
+        case HTTPException(status_code=400):
+            return MalformedBodyError("the body cannot be decoded")
         case HTTPException(status_code=404):
             return UnknownPathError("there is nothing at this path")
         case HTTPException(status_code=405):
@@ -153,10 +173,31 @@ class BodyLimit:
 
         if scope["path"] not in _HOT_PATHS:
             headers[b"content-type"] = b"application/json"
-        await self._app({**scope, "headers": list(headers.items())}, receive_within_limit, send)
+            scope["headers"] = list(headers.items())
+        await self._app(scope, receive_within_limit, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         await _response(error_reply(too_large(self._max_bytes)))(scope, receive, send)
+
+
+class RequestCount:
+    """Counts every answer by its route's template; the fast lane counts its own."""
+
+    def __init__(self, app: ASGIApp, server: Server) -> None:
+        self._app = app
+        self._server = server
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One ASGI connection."""
+
+        async def send_and_count(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                # A path that no route matched is a client's invention, and no label.
+                path = getattr(scope.get("route"), "path", "unknown")
+                self._server.count_request(path, message["status"])
+            await send(message)
+
+        await self._app(scope, receive, send_and_count if scope["type"] == "http" else send)
 
 
 def too_large(max_bytes: int) -> PayloadTooLargeError:

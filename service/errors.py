@@ -145,3 +145,4 @@ _TYPES: tuple[type[ServiceError], ...] = (
     *ServiceError.__subclasses__(),
 )
 ERROR_CODES = frozenset(error.code for error in _TYPES)
+ERROR_STATUSES = frozenset(error.status for error in _TYPES)

@@ -30,7 +30,7 @@ class Keys:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._scopes: dict[bytes, tuple[str, frozenset[str]]] = {}
-        self._stamp: tuple[int, int] | None = None
+        self._stamp: tuple[int, int, int] | None = None
         self._looked_at = 0.0
         self.fault: str | None = None
         if path is not None:
@@ -123,9 +123,9 @@ def add_key(path: Path, name: str, scopes: list[str]) -> str:
     return key
 
 
-def _stamp_of(path: Path) -> tuple[int, int]:
+def _stamp_of(path: Path) -> tuple[int, int, int]:
     try:
         status = path.stat()
     except OSError as error:
         raise KeysError(f"{path}: {error}") from error
-    return status.st_mtime_ns, status.st_size
+    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -7,6 +7,7 @@ where they have their `RequestResponseCycle`.
 """
 
 import time
+from collections.abc import Iterable
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
@@ -43,18 +44,30 @@ class HotCycle:
         "has_turn",
         "keep_alive",
         "message_event",
+        "path_parameters",
+        "refusal",
         "request",
         "response_complete",
         "route",
     )
 
-    def __init__(self, route: Route, *, keep_alive: bool, expects_continue: bool) -> None:
+    def __init__(
+        self,
+        route: Route,
+        path_parameters: tuple[str, ...],
+        *,
+        keep_alive: bool,
+        expects_continue: bool,
+    ) -> None:
         self.route = route
+        self.path_parameters = path_parameters
         self.keep_alive = keep_alive
         self.expects_continue = expects_continue
         self.body = bytearray()
         self.request: Request | None = None
         """Set once the body is whole."""
+        self.refusal: ServiceError | None = None
+        """Set where the request is refused before that."""
         self.has_turn = False
         """All earlier requests of the connection are answered."""
         self.response_complete = False
@@ -70,8 +83,8 @@ class FastLane(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.receiving_since: float | None = None
-        """`time.monotonic()` when the request that is still arriving began to."""
-        self._is_held = False
+        """On `time.monotonic`: when the request that is still arriving began to."""
+        self._held_since: float | None = None
         """Answers wait in the socket's buffer: no further request gets its turn."""
         self._is_discarding = False
         """The last answer is given; what still comes is not looked at."""
@@ -98,10 +111,12 @@ class FastLane(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The path is known: take the request, or hand it on."""
-        route = None
+        if self._is_discarding:
+            return
+        found = None
         if self.parser.get_method() == b"POST" and not self.parser.should_upgrade():
-            route = find_hot_route(self.url.partition(b"?")[0])
-        if route is None:
+            found = find_hot_route(self.url.partition(b"?")[0])
+        if found is None:
             url, headers, expects = self.url, self.headers, self.expect_100_continue
             super().on_message_begin()
             self.url, self.expect_100_continue = url, expects
@@ -109,10 +124,10 @@ class FastLane(HttpToolsProtocol):
             super().on_headers_complete()
             return
         keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-        cycle = HotCycle(route, keep_alive=keep_alive, expects_continue=self.expect_100_continue)
+        cycle = HotCycle(*found, keep_alive=keep_alive, expects_continue=self.expect_100_continue)
         before: Any = self.cycle
         self.cycle = cycle  # type: ignore[assignment]
-        if (before is None or before.response_complete) and not self._is_held:
+        if (before is None or before.response_complete) and self._held_since is None:
             cycle.has_turn = True
         else:
             self.flow.pause_reading()
@@ -142,9 +157,10 @@ class FastLane(HttpToolsProtocol):
         elif not self._is_discarding:
             cycle.request = Request(
                 bytes(cycle.body),
-                self._header(b"authorization"),
-                self._header(b"content-type"),
-                arrived_at=time.perf_counter(),
+                self.headers,
+                self.url.partition(b"?")[2],
+                cycle.path_parameters,
+                time.perf_counter(),
             )
             if cycle.has_turn:
                 self._answer(cycle)
@@ -160,44 +176,47 @@ class FastLane(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """An answer is in the socket's buffer; the next request's turn comes when it has room."""
         if self.flow.write_paused and not self.transport.is_closing():
-            self._is_held = True
+            self._held_since = time.monotonic()
             self.flow.pause_reading()
         else:
-            super().on_response_complete()
+            self._give_next_turn()
 
     def resume_writing(self) -> None:
         """The client reads again."""
         super().resume_writing()
-        if self._is_held:
-            self._is_held = False
-            super().on_response_complete()
+        if self._held_since is not None:
+            self._held_since = None
+            self._give_next_turn()
+
+    def _give_next_turn(self) -> None:
+        super().on_response_complete()
+        # uvicorn reads on after every answer; a client that only sends would fill the memory.
+        if self.pipeline and not self.transport.is_closing():
+            self.flow.pause_reading()
 
     def send_400_response(self, msg: str) -> None:
         """What came is not HTTP. Requests before it are still answered, in order."""
-        cycle: Any = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            cycle.keep_alive = False
-            self._is_discarding = True
-            if isinstance(cycle, HotCycle) and cycle.request is None:
-                self._refuse(cycle, MalformedBodyError(msg))
-            return
-        self._write(error_reply(MalformedBodyError(msg)), keep_alive=False)
-        self._linger()
+        self._end_with(MalformedBodyError(msg))
 
-    def time_out(self) -> None:
-        """The request that is arriving took too long."""
-        cycle: Any = self.cycle
-        if isinstance(cycle, HotCycle) and not cycle.response_complete:
-            self._refuse(cycle, RequestTimeoutError("the request did not arrive in time"))
-        else:
-            self.transport.close()
+    def end_if_overdue(self, limit: float) -> None:
+        """End what has been arriving, or waiting to be read, since before `limit`."""
+        if self._held_since is not None:
+            if self._held_since < limit:
+                # What the client does not read would keep the transport from closing.
+                self.transport.abort()
+        elif self.receiving_since is not None and self.receiving_since < limit:
+            self.receiving_since = None
+            if self.headers is None:
+                self.transport.close()
+            else:
+                self._end_with(RequestTimeoutError("the request did not arrive in time"))
 
     def _take_turn(self, cycle: HotCycle) -> None:
         cycle.has_turn = True
-        if cycle.request is not None:
-            self._answer(cycle)
-        else:
+        if cycle.request is None and cycle.refusal is None:
             self._ask_for_body(cycle)
+        else:
+            self._answer(cycle)
 
     def _ask_for_body(self, cycle: HotCycle) -> None:
         if cycle.expects_continue:
@@ -205,31 +224,50 @@ class FastLane(HttpToolsProtocol):
             self.transport.write(_CONTINUE)
 
     def _answer(self, cycle: HotCycle) -> None:
-        if cycle.request is not None:
+        if cycle.refusal is not None:
+            self._send(cycle, error_reply(cycle.refusal))
+        elif cycle.request is not None:
             call_face(self.lane_server, cycle.route, cycle.request, partial(self._send, cycle))
 
     def _refuse(self, cycle: HotCycle, error: ServiceError) -> None:
-        """Answer before the body is whole, and look at nothing that follows."""
+        """Answer, in its turn, before the body is whole, and look at nothing that follows."""
         self._is_discarding = True
-        cycle.keep_alive = False
         self.receiving_since = None
+        cycle.keep_alive = False
+        cycle.refusal = error
         if cycle.has_turn:
-            self.lane_server.count_request(cycle.route.path, error.status)
-            self._send(cycle, error_reply(error))
+            self._answer(cycle)
+
+    def _end_with(self, error: ServiceError) -> None:
+        """Nothing more can be read: answer what is whole, then say why, then close."""
+        cycle: Any = self.cycle
+        self._is_discarding = True
+        if cycle is None or cycle.response_complete:
+            self.lane_server.count_request("unknown", error.status)
+            self._write(error_reply(error), keep_alive=False)
+            self._linger()
+        elif isinstance(cycle, HotCycle):
+            if cycle.request is None:
+                self._refuse(cycle, error)
+            cycle.keep_alive = False
+        elif cycle.more_body:
+            self.transport.close()
         else:
-            # Its turn has not come: close once those before it are answered.
-            self.pipeline.remove((cycle, self.app))  # type: ignore[arg-type]
-            cycle.response_complete = True
+            cycle.keep_alive = False
 
     def _send(self, cycle: HotCycle, reply: Reply) -> None:
         cycle.response_complete = True
+        self.lane_server.count_request(cycle.route.path, reply.status)
         if cycle.disconnected or self.transport.is_closing():
             return
         self._write(reply, keep_alive=cycle.keep_alive)
-        if self._is_discarding:
-            self._linger()
-        elif not cycle.keep_alive:
-            self.transport.close()
+        if not cycle.keep_alive:
+            # Whatever was pipelined behind it gets no answer.
+            self.pipeline.clear()
+            if self._is_discarding:
+                self._linger()
+            else:
+                self.transport.close()
         self.on_response_complete()
 
     def _write(self, reply: Reply, *, keep_alive: bool) -> None:
@@ -271,10 +309,8 @@ def fast_lane(server: Server) -> type[FastLane]:
     return type("BoundFastLane", (FastLane,), {"lane_server": server})
 
 
-def close_overdue(connections: set[Any], limit_seconds: float) -> None:
-    """End the connections whose request has been arriving for too long."""
+def close_overdue(connections: Iterable[Any], limit_seconds: float) -> None:
+    """End the connections whose client sends, or reads, too slowly."""
     limit = time.monotonic() - limit_seconds
     for connection in list(connections):
-        since = getattr(connection, "receiving_since", None)
-        if since is not None and since < limit:
-            connection.time_out()
+        connection.end_if_overdue(limit)

@@ -196,12 +196,16 @@ class Metrics:
             self._histograms[key] = Histogram(slots, edges)
         return self._histograms[key]
 
-    def collect(self) -> Iterator[Metric]:
-        """Every family, with all workers' numbers merged."""
+    def flush(self) -> None:
+        """Put what is held back on the page, where other workers see it."""
         for flush in self.before_scrape:
             flush()
         for histogram in self._histograms.values():
             histogram.flush()
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family, with all workers' numbers merged."""
+        self.flush()
         merged = _merge(self._page.read_all())
         for family in FAMILIES:
             children = {
@@ -251,7 +255,8 @@ def _merge(stored: Iterable[StoredSeries]) -> dict[SeriesKey, npt.NDArray[np.flo
         if known is None:
             merged[series.key] = series.values.copy()
         elif family.kind in ("max", "latest"):
-            np.maximum(known, series.values, out=known)
+            # Where one worker knows a number and another does not (NaN), the number stands.
+            np.fmax(known, series.values, out=known)
         else:
             known += series.values
     return merged

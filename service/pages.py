@@ -56,10 +56,12 @@ class Page:
             self._keys_file = os.open(
                 folder / f"{name}.keys", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644
             )
-            fcntl.flock(self._keys_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Waits: another worker's scrape may hold it for the moment of a read.
+            fcntl.flock(self._keys_file, fcntl.LOCK_EX)
             os.ftruncate(self._keys_file, 0)
             with (folder / f"{name}.page").open("w+b") as file:
-                file.truncate(_BYTES)
+                # Reserved and not sparse: on a full disk a write to the map would kill the worker.
+                os.posix_fallocate(file.fileno(), 0, _BYTES)
                 self._map = mmap.mmap(file.fileno(), _BYTES)
         self._numbers = np.frombuffer(self._map, dtype=np.float64)
 

@@ -61,10 +61,15 @@ class Server:
         )
         self._loading: asyncio.Task[None] | None = None
         self._requests: dict[tuple[str, int], Counter] = {}
+        self.outcomes = {
+            result: metrics.counter("dqn_outcomes_total", result)
+            for result in ("accepted", "invalid")
+        }
         self._decision_ids = count()
         # Decision ids of two lives of one producer must differ.
         self._decision_prefix = f"{self.spool.producer}-{time.time_ns() // 1_000_000:x}-"
         metrics.counter("dqn_build_info", release_of("dqn-serving")).set(1)
+        self._keys_stale = metrics.counter("dqn_keys_stale")
         metrics.before_scrape.append(self._show_keys)
 
     async def start(self) -> None:
@@ -90,6 +95,8 @@ class Server:
         await asyncio.to_thread(self.spool.close)
         if self._shipper is not None:
             await asyncio.to_thread(self._shipper.close)
+        # A stopped worker's page is still read by the others.
+        self.metrics.flush()
 
     def policy(self, name: str | None) -> ServedPolicy:
         """The policy a request names, or the one it may leave unnamed.
@@ -198,4 +205,4 @@ class Server:
         return all(served.batcher.is_idle for served in self.policies.values())
 
     def _show_keys(self) -> None:
-        self.metrics.counter("dqn_keys_stale").set(float(self.keys.fault is not None))
+        self._keys_stale.set(float(self.keys.fault is not None))

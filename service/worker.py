@@ -9,6 +9,7 @@ from types import FrameType
 
 import uvicorn
 import uvloop
+from fastapi import FastAPI
 
 from service.app import create_app
 from service.keys import KeysError
@@ -23,16 +24,16 @@ MISCONFIGURED = 2
 """Exit status of a worker that another try would not help."""
 
 
-class _WorkerServer(uvicorn.Server):
+class WorkerServer(uvicorn.Server):
     """uvicorn's server, which tells ours at once that it is going to stop."""
 
     def __init__(self, config: uvicorn.Config, server: Server) -> None:
         super().__init__(config)
-        self._server = server
+        self.worker = server
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal came: not ready from now on."""
-        self._server.state = "draining"
+        self.worker.state = "draining"
         super().handle_exit(sig, frame)
 
 
@@ -50,6 +51,26 @@ def run_worker(
     except (KeysError, OSError) as error:
         sys.stderr.write(f"dqn serve: {error}\n")
         sys.exit(MISCONFIGURED)
+    server = make_server(app)
+
+    async def watch_and_serve() -> None:
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            # Readable for ever from now on: asked once, not on every turn of the loop.
+            loop.remove_reader(supervisor_death)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        loop.add_reader(supervisor_death, stop)
+        await serve(server, listening)
+
+    uvloop.run(watch_and_serve())
+    sys.exit(0 if server.started else 1)
+
+
+def make_server(app: FastAPI) -> WorkerServer:
+    """Make uvicorn around the application, its fast lane in front."""
+    settings = app.state.server.settings
     config = uvicorn.Config(
         app,
         http=fast_lane(app.state.server),
@@ -61,23 +82,21 @@ def run_worker(
         timeout_keep_alive=round(settings.keep_alive_seconds),
         timeout_graceful_shutdown=round(settings.drain_seconds),
     )
-    server = _WorkerServer(config, app.state.server)
-
-    async def serve() -> None:
-        asyncio.get_running_loop().add_reader(
-            supervisor_death, lambda: os.kill(os.getpid(), signal.SIGTERM)
-        )
-        sweeper = asyncio.create_task(_sweep(server, settings.request_timeout_seconds))
-        try:
-            await server.serve(sockets=[listening])
-        finally:
-            sweeper.cancel()
-
-    uvloop.run(serve())
-    sys.exit(0 if server.started else 1)
+    return WorkerServer(config, app.state.server)
 
 
-async def _sweep(server: uvicorn.Server, limit_seconds: float) -> None:
+async def serve(server: WorkerServer, listening: socket.socket) -> None:
+    """Serve until the server is told to exit."""
+    sweeper = asyncio.create_task(_sweep(server))
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        sweeper.cancel()
+
+
+async def _sweep(server: WorkerServer) -> None:
     while True:
         await asyncio.sleep(_SWEEP_SECONDS)
+        limit_seconds = server.worker.settings.request_timeout_seconds
         close_overdue(server.server_state.connections, limit_seconds)
+        server.worker.metrics.flush()

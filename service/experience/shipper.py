@@ -5,8 +5,10 @@ two ships it again. Readers know a record by (producer, sequence).
 """
 
 import threading
+import time
 from collections.abc import Iterator
-from itertools import islice, pairwise
+from itertools import islice, pairwise, zip_longest
+from pathlib import Path
 from typing import Final
 
 import redis
@@ -14,7 +16,7 @@ import structlog
 
 from contract.files import replace_file
 from contract.records import DecisionBatch, Outcome, Record, decode_record, encode_record, take_rows
-from contract.segments import read_records, segment_paths
+from contract.segments import read_frames, segment_paths
 from contract.streams import partition_of, records_key
 from service.experience.spool import Spool
 from service.metrics import Metrics
@@ -24,6 +26,8 @@ _BATCH_RECORDS: Final = 256
 _IDLE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 _TIMEOUT_SECONDS: Final = 5.0
+
+_Mark = tuple[Path | None, int]
 
 _log = structlog.get_logger(__name__)
 
@@ -37,9 +41,14 @@ class Shipper:
             redis_url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS
         )
         self._position = _read_position(spool)
+        self._mark: _Mark = (None, 0)
+        """Segment and offset of the frame that holds the position: none before it is decoded."""
+        self._reached: _Mark = self._mark
         self._stop = threading.Event()
         self._shipped = metrics.counter("dqn_records_total", "shipped")
         self._up = metrics.counter("dqn_redis_up")
+        self._oldest_seconds = metrics.counter("dqn_spool_oldest_seconds")
+        self._oldest_time: float | None = None
         self._thread = threading.Thread(target=self._run, name="shipper", daemon=True)
 
     def start(self) -> None:
@@ -60,22 +69,30 @@ class Shipper:
                 is_behind = self._ship_batch()
                 self._set_up(True)
                 pause = 0.0 if is_behind else _IDLE_SECONDS
-            except redis.RedisError as error:
+            # OSError: the disk refuses the position. Either way the records wait where they are.
+            except (redis.RedisError, OSError) as error:
                 self._set_up(False, str(error))
                 pause = min(max(2 * pause, _IDLE_SECONDS), _LONGEST_PAUSE_SECONDS)
+            oldest = self._oldest_time
+            self._oldest_seconds.set(0.0 if oldest is None else max(0.0, time.time() - oldest))
 
     def _ship_batch(self) -> bool:
         """Ship the next records; False where the spool holds no more."""
         # What is not yet synced could still be cut: its numbers would be given out again.
         durable = self._spool.durable_sequence
         if self._position >= durable:
+            self._oldest_time = None
             self._redis.ping()
             return False
-        following = read_records(self._spool.folder, after=self._position)
-        batch = [item for item in islice(following, _BATCH_RECORDS) if item[0] <= durable]
+        batch = [
+            (sequence, decode_record(content))
+            for sequence, content in islice(self._following(), _BATCH_RECORDS)
+            if sequence <= durable
+        ]
+        self._oldest_time = batch[0][1].time if batch else None
         pipeline = self._redis.pipeline(transaction=False)
-        for sequence, content in batch:
-            for key, part in route(decode_record(content)):
+        for sequence, record in batch:
+            for key, part in route(record):
                 fields = {"producer": self._spool.producer, "sequence": sequence, "record": part}
                 pipeline.xadd(key, fields)  # type: ignore[arg-type]  # redis-py asks for a union
         pipeline.execute()
@@ -83,8 +100,24 @@ class Shipper:
         self._shipped.add(len(batch))
         return True
 
+    def _following(self) -> Iterator[tuple[int, bytes]]:
+        """(sequence, record) above the position, from the frame that was reached last."""
+        paths = segment_paths(self._spool.folder)
+        begun, offset = self._mark
+        for path, successor in zip_longest(paths, paths[1:]):
+            if successor is not None and int(successor.stem) <= self._position + 1:
+                continue
+            start = offset if path == begun else 0
+            for frame in read_frames(path, start):
+                self._reached = (path, start)
+                start = frame.end_offset
+                for sequence, content in enumerate(frame.records, frame.first_sequence):
+                    if sequence > self._position:
+                        yield sequence, content
+
     def _advance(self, position: int) -> None:
         self._position = position
+        self._mark = self._reached
         replace_file(self._spool.folder / POSITION_FILE, str(position).encode())
         # All but the newest segment are closed; one whose successor begins at or before the next
         # record to ship has been shipped whole.

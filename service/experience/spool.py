@@ -46,7 +46,7 @@ class SpoolLimits:
 
 @dataclass
 class _Waiting:
-    records: list[Record] = field(default_factory=list)
+    makers: list[Callable[[], Record]] = field(default_factory=list)
     acknowledged: list[tuple[list[Record], Done]] = field(default_factory=list)
 
 
@@ -92,15 +92,18 @@ class Spool:
         self._loop = loop
         self._thread.start()
 
-    def put(self, record: Record) -> None:
-        """Log a record in its turn; where the spool is full it is dropped, and counted."""
+    def put(self, make_record: Callable[[], Record]) -> None:
+        """Log a record in its turn; where the spool is full it is dropped, and counted.
+
+        It is made on the writer's thread, so that an answer does not wait for it.
+        """
         if self._refusal is not None:
             self._dropped[self._refusal].add()
-        elif len(self._waiting.records) >= _MAX_WAITING_RECORDS:
+        elif len(self._waiting.makers) >= _MAX_WAITING_RECORDS:
             self._dropped["backlog"].add()
         else:
             with self._mutex:
-                self._waiting.records.append(record)
+                self._waiting.makers.append(make_record)
 
     def put_durably(self, records: list[Record], done: Done) -> None:
         """Log records and call `done` once they are on disk.
@@ -110,7 +113,9 @@ class Spool:
         """
         if self._refusal is not None or len(self._waiting.acknowledged) >= _MAX_WAITING_RECORDS:
             self._dropped[self._refusal or "backlog"].add(len(records))
-            raise SpoolFullError(f"the transition log accepts nothing: {self._refusal}")
+            raise SpoolFullError(
+                f"the transition log accepts nothing: {self._refusal or 'backlog'}"
+            )
         with self._mutex:
             self._waiting.acknowledged.append((records, done))
         self._wake.set()
@@ -138,21 +143,24 @@ class Spool:
     def _commit(self) -> None:
         with self._mutex:
             taken, self._waiting = self._waiting, _Waiting()
-        records = taken.records + [record for group, _ in taken.acknowledged for record in group]
-        if not records:
+        if not taken.makers and not taken.acknowledged:
             return
         refusal: ServiceError | None = None
         try:
+            records = [make() for make in taken.makers]
+            records += [record for group, _ in taken.acknowledged for record in group]
             size = self._writer.append([encode_record(record) for record in records])
             self._writer.sync()
             self._durable = self._writer.next_sequence - 1
             self._stored.add(len(records))
             self._bytes.add(size)
-        except OSError as error:
-            _log.error("spool_write_failed", error=str(error), records=len(records))
-            self._dropped["disk_error"].add(len(records))
-            refusal = SpoolFullError(f"the transition log cannot be written: {error.strerror}")
-            self._measure()
+        except Exception as error:  # noqa: BLE001
+            # A full disk most often; but whatever it was, who waits for an acknowledgement is
+            # told, and the thread lives on.
+            lost = len(taken.makers) + sum(len(group) for group, _ in taken.acknowledged)
+            _log.error("spool_write_failed", error=repr(error), records=lost)
+            self._dropped["disk_error"].add(lost)
+            refusal = SpoolFullError(f"the transition log cannot be written: {error}")
         self._tell([done for _, done in taken.acknowledged], refusal)
 
     def _tell(self, waiters: Sequence[Done], refusal: ServiceError | None) -> None:

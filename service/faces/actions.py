@@ -7,14 +7,20 @@ import numpy as np
 
 from contract.records import AnsweredBy
 from service.errors import InvalidRequestError, ServiceError
-from service.faces.decoding import body_decoder, check_column, check_id, decode_masks
+from service.faces.decoding import (
+    Step,
+    body_decoder,
+    check_column,
+    check_id,
+    check_ids,
+    decode_masks,
+)
 from service.faces.http import MSGPACK, Reply, Request, Respond, Route, error_reply
 from service.inference.questions import Answer, OnFallback, Question
 from service.inference.served import ServedPolicy
 from service.server import Server
 
 Milliseconds = Annotated[float, msgspec.Meta(gt=0)]
-Step = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class ActionsRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -80,7 +86,7 @@ def decide(server: Server, request: Request, respond: Respond) -> None:
         raise InvalidRequestError(
             f"observations: expected at most {server.settings.rows_max} rows, found {rows}"
         )
-    check_column(body.episode_ids, rows, "episode_ids")
+    check_ids(body.episode_ids, rows, "episode_ids")
     check_column(body.steps, rows, "steps")
     check_id(body.decision_id, "decision_id")
     decision_id = body.decision_id or server.new_decision_id()
@@ -120,20 +126,22 @@ def _reply(
         decision_id,
         answer.actions,
         answer.propensities,
-        [_answered_by(entry) for entry in answer.answered_by],
+        [answered_by_body(entry) for entry in answer.answered_by],
         answer.index,
-        _q_values(answer) if with_q_values else None,
+        q_value_rows(answer) if with_q_values else None,
     )
     if is_msgpack:
         return Reply(200, _encode_msgpack(response), MSGPACK)
     return Reply(200, _encode_json(response))
 
 
-def _answered_by(entry: AnsweredBy) -> AnsweredByBody:
+def answered_by_body(entry: AnsweredBy) -> AnsweredByBody:
+    """Who chose, as a client is told."""
     return AnsweredByBody(entry.version, entry.variant, entry.source, entry.reason)
 
 
-def _q_values(answer: Answer) -> list[list[float] | None]:
+def q_value_rows(answer: Answer) -> list[list[float] | None]:
+    """Q-values [N, num_actions] as lists; None in rows that the model did not answer."""
     if answer.q_values is None:
         return [None] * len(answer.actions)
     rows: list[Any] = answer.q_values.tolist()

@@ -1,7 +1,7 @@
 """Bodies to values, with errors that name the field, what was found and what was expected."""
 
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -12,6 +12,8 @@ from service.errors import InvalidRequestError, MalformedBodyError
 from service.faces.http import Request
 
 Body = TypeVar("Body")
+Step = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""A step within its episode; the log's codec holds 64 bits."""
 
 MAX_ID_LENGTH: Final = 128
 
@@ -72,7 +74,19 @@ def check_column(values: list[Any] | None, rows: int, name: str) -> None:
 
 def check_id(value: str | None, name: str) -> None:
     """Raise InvalidRequestError for an id that is empty, too long, or holds a slash."""
-    if value is not None and not (0 < len(value) <= MAX_ID_LENGTH and "/" not in value):
+    if value is not None and not _is_id(value):
         raise InvalidRequestError(
             f"{name}: expected 1 to {MAX_ID_LENGTH} characters without '/', found {value[:40]!r}"
         )
+
+
+def check_ids(values: list[str] | None, rows: int, name: str) -> None:
+    """Raise InvalidRequestError where a column of ids has not one good id a row."""
+    check_column(values, rows, name)
+    for row, value in enumerate(values or ()):
+        if not _is_id(value):
+            check_id(value, f"{name}[{row}]")
+
+
+def _is_id(value: str) -> bool:
+    return 0 < len(value) <= MAX_ID_LENGTH and "/" not in value

@@ -4,8 +4,7 @@ A face is a function of (server, request, respond) that calls `respond` once, no
 event loop. Both the fast lane and the FastAPI routes call it through `call_face`.
 """
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -27,16 +26,29 @@ class Request(NamedTuple):
     """What a face is given of a request."""
 
     body: bytes
-    authorization: bytes | None = None
-    content_type: bytes | None = None
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    """As they came, names in lower case."""
+    query: bytes = b""
     path_parameters: tuple[str, ...] = ()
     arrived_at: float = 0.0
     """`time.perf_counter()` when the last body byte had come."""
 
+    def header(self, name: bytes) -> bytes | None:
+        """A header's value; of one sent twice the first counts."""
+        for found, value in self.headers:
+            if found == name:
+                return value
+        return None
+
+    @property
+    def content_type(self) -> bytes:
+        """As said by the client; empty where it said nothing."""
+        return self.header(b"content-type") or b""
+
     @property
     def is_msgpack(self) -> bool:
         """Said to be MessagePack; anything else, or nothing, is taken for JSON."""
-        return self.content_type is not None and self.content_type.startswith(MSGPACK)
+        return self.content_type.startswith(MSGPACK)
 
 
 class Reply(NamedTuple):
@@ -70,33 +82,18 @@ class ErrorBody(msgspec.Struct):
 
 def call_face(server: "Server", route: Route, request: Request, respond: Respond) -> None:
     """Let the route's face answer; an error of any kind becomes a reply."""
-
-    def count_and_respond(reply: Reply) -> None:
-        server.count_request(route.path, reply.status)
-        respond(reply)
-
     try:
-        server.keys.authorise(request.authorization, route.scope)
+        server.keys.authorise(request.header(b"authorization"), route.scope)
         server.refuse_unless_serving()
-        route.face(server, request, count_and_respond)
+        route.face(server, request, respond)
     except ServiceError as error:
-        count_and_respond(error_reply(error))
+        respond(error_reply(error))
     except Exception:  # noqa: BLE001 - the client is told, whatever it was
         _log.exception("request_failed", route=route.path)
-        count_and_respond(error_reply(InternalError("see the server's log")))
+        respond(error_reply(InternalError("see the server's log")))
 
 
 def error_reply(error: ServiceError) -> Reply:
     """The one shape that errors have."""
     body = msgspec.json.encode(ErrorBody(str(error), error.code))
     return Reply(error.status, body, headers=error.headers)
-
-
-def new_request(body: bytes, headers: dict[bytes, bytes]) -> Request:
-    """A request whose last body byte has just come."""
-    return Request(
-        body,
-        headers.get(b"authorization"),
-        headers.get(b"content-type"),
-        arrived_at=time.perf_counter(),
-    )

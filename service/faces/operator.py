@@ -3,7 +3,7 @@
 Every change is a ledger entry with a `why`; the loader of every worker follows the ledger.
 """
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from fastapi import APIRouter
@@ -15,10 +15,14 @@ from contract.ledger import Entry
 from service.errors import ConflictError, InvalidRequestError
 from service.faces.access import ServedDep, ServerDep, needs
 from service.inference.served import ServedPolicy
+from service.rollout.rollout import Allow
+from service.rollout.state import PolicyState
 from service.server import Server
 
-router = APIRouter(prefix="/v1/policies", tags=["operator"])
-Who = Annotated[str, needs("operate")]
+_OPERATE: Final = needs("operate")
+# On the router too, where it comes before the path is looked at: who has no key learns no names.
+router = APIRouter(prefix="/v1/policies", tags=["operator"], dependencies=[_OPERATE])
+Who = Annotated[str, _OPERATE]
 """Name of the key that made the call."""
 
 
@@ -52,27 +56,29 @@ class Rollback(Change):
 @router.post("/{policy}/promote")
 async def promote(server: ServerDep, served: ServedDep, who: Who, body: Promotion) -> JSONResponse:
     """Make a version stable, once it has proven that it loads."""
-    await server.rollout.catch_up()
-    state = server.rollout.state(served.name)
-    if (state.stable is None) != body.first:
-        found, must = ("no", "needs") if state.stable is None else ("a", "must not say")
-        raise ConflictError(
-            f"{served.name} has {found} stable version, so a promotion {must} `first`"
-        )
-    if state.is_frozen:
-        raise ConflictError(f"{served.name} is frozen: no promotion until `unfreeze`")
-    await _check_loads(server, served, body.version)
-    return await _change(server, served, who, "promote", body, body.version)
+
+    def allow(state: PolicyState) -> None:
+        if (state.stable is None) != body.first:
+            found, must = ("no", "needs") if state.stable is None else ("a", "must not say")
+            raise ConflictError(
+                f"{served.name} has {found} stable version, so a promotion {must} `first`"
+            )
+        if state.is_frozen:
+            raise ConflictError(f"{served.name} is frozen: no promotion until `unfreeze`")
+
+    return await _change(server, served, who, "promote", body, body.version, allow)
 
 
 @router.post("/{policy}/rollback")
 async def rollback(server: ServerDep, served: ServedDep, who: Who, body: Rollback) -> JSONResponse:
     """Make the previous version stable again, or the one named. A freeze does not stop it."""
-    await server.rollout.catch_up()
+    known = await server.rollout.find(served.name, body.key)
     version = body.to or server.rollout.state(served.name).previous
+    if known is not None and body.to is None:
+        # The previous version is another one since the call was first made.
+        version = known.version
     if version is None:
         raise InvalidRequestError(f"to: {served.name} has no previous version to go back to")
-    await _check_loads(server, served, version)
     return await _change(server, served, who, "rollback", body, version)
 
 
@@ -100,6 +106,10 @@ async def unfreeze(server: ServerDep, served: ServedDep, who: Who, body: Change)
     return await _change(server, served, who, "unfreeze", body)
 
 
+def _allow_always(state: PolicyState) -> None:
+    """Whatever the state, as pins and rollbacks are allowed."""
+
+
 async def _check_loads(server: Server, served: ServedPolicy, version: int) -> None:
     try:
         await server.loader.check(served.name, version)
@@ -114,10 +124,28 @@ async def _change(
     action: str,
     body: Change,
     version: int | None = None,
+    allow: Allow = _allow_always,
 ) -> JSONResponse:
+    def allow_expected(state: PolicyState) -> None:
+        if body.expected_stable is not None and state.stable != body.expected_stable:
+            raise ConflictError(
+                f"stable of {served.name} is {state.stable}, "
+                f"expected_stable is {body.expected_stable}"
+            )
+        allow(state)
+
     entry = Entry(
         action=action, policy=served.name, version=version, who=who, why=body.why, key=body.key
     )
-    written = await server.rollout.change(entry, body.expected_stable)
+    if await server.rollout.find(served.name, body.key) is not None:
+        # Sent again: the ledger returns what was done, or refuses a key of another change.
+        written = await server.rollout.change(entry, _allow_always)
+    else:
+        await server.rollout.catch_up()
+        allow_expected(server.rollout.state(served.name))
+        if version is not None:
+            await _check_loads(server, served, version)
+        # Asked again on the state it is appended to: proving takes seconds, others act meanwhile.
+        written = await server.rollout.change(entry, allow_expected)
     await server.loader.look()
     return JSONResponse({"entry": msgspec.to_builtins(written), "policy": served.describe()})

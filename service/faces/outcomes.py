@@ -7,13 +7,12 @@ import msgspec
 
 from contract.records import Column, Outcome, Record, TransitionRecord
 from service.errors import InvalidRequestError, ServiceError
-from service.faces.decoding import body_decoder, check_id
+from service.faces.decoding import Step, body_decoder, check_id
 from service.faces.http import Reply, Request, Respond, Route, error_reply
 from service.inference.served import ServedPolicy
 from service.server import Server
 
 _MOST: Final = 4096
-Step = Annotated[int, msgspec.Meta(ge=0)]
 Finite = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]
 """A reward: no NaN and no infinity passes."""
 Result = Literal["accepted", "invalid"]
@@ -123,15 +122,15 @@ def _accept(
             results.append(ResultBody("accepted"))
         except ServiceError as error:
             results.append(ResultBody("invalid", str(error)))
-    count_outcome = server.metrics.counter
-    count_outcome("dqn_outcomes_total", "accepted").add(len(records))
-    count_outcome("dqn_outcomes_total", "invalid").add(len(entries) - len(records))
+    server.outcomes["invalid"].add(len(entries) - len(records))
     reply = Reply(200, msgspec.json.encode(ResultsResponse(results, len(records))))
     if not records:
         respond(reply)
         return
 
     def tell(refusal: ServiceError | None) -> None:
+        if refusal is None:
+            server.outcomes["accepted"].add(len(records))
         respond(reply if refusal is None else error_reply(refusal))
 
     server.spool.put_durably(records, tell)

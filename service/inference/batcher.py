@@ -73,6 +73,7 @@ class Batcher:
         self._queue: deque[Question] = deque()
         self._running: list[Question] = []
         self._rows = 0
+        self._overflow_rows = 0
         self._is_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
@@ -100,15 +101,16 @@ class Batcher:
         Raises:
             OverloadedError: So much is waiting that not even the heuristic is asked.
         """
-        rows = self._rows + question.rows
-        if rows > self._limits.queue_max_rows and self._rows:
-            if rows > 2 * self._limits.queue_max_rows:
-                self._shed.add(question.rows)
-                raise OverloadedError(f"{self._rows} rows are waiting for policy {self._name}")
+        waiting, limit = self._rows, self._limits.queue_max_rows
+        if waiting and waiting + self._overflow_rows + question.rows > 2 * limit:
+            self._shed.add(question.rows)
+            raise OverloadedError(f"{waiting} rows are waiting for policy {self._name}")
+        self._rows += question.rows
+        self._in_flight.set(self._rows)
+        if waiting and self._rows > limit:
+            self._overflow_rows += question.rows
             self._answer_by_heuristic([question], "overload")
             return
-        self._rows = rows
-        self._in_flight.set(rows)
         self._queue.append(question)
         if not self._is_scheduled and not self._running:
             self._is_scheduled = True
@@ -124,7 +126,6 @@ class Batcher:
             live = self.live
             if live is None or self.is_pinned:
                 self._answer_by_heuristic(questions, "pinned" if self.is_pinned else self.absence)
-                self._settle(questions)
                 continue
             questions = self._give_up_late(questions)
             if not questions:
@@ -137,6 +138,7 @@ class Batcher:
                 self._run_in_thread(batch, live, started_at)
 
     def _take(self) -> list[Question]:
+        self._overflow_rows = 0
         questions = [self._queue.popleft()]
         rows = questions[0].rows
         while self._queue and rows + self._queue[0].rows <= self._limits.batch_max_rows:
@@ -147,12 +149,10 @@ class Batcher:
     def _give_up_late(self, questions: list[Question]) -> list[Question]:
         """Answer those with no time left for the model; return the ones still to be answered."""
         limit = time.perf_counter() + _MARGIN_SECONDS
-        if all(q.deadline > limit and not q.is_answered for q in questions):
+        if all(question.deadline > limit for question in questions):
             return questions
-        late = [q for q in questions if q.deadline <= limit and not q.is_answered]
-        self._answer_by_heuristic(late, "deadline")
-        self._settle([q for q in questions if q.is_answered])
-        return [q for q in questions if not q.is_answered]
+        self._answer_by_heuristic([q for q in questions if q.deadline <= limit], "deadline")
+        return [question for question in questions if not question.is_answered]
 
     def _run_in_thread(self, batch: Batch, live: Live, started_at: float) -> None:
         self._running = batch.questions
@@ -168,7 +168,6 @@ class Batcher:
 
     def _finish(self, batch: Batch, live: Live, started_at: float, decided: Decided | str) -> None:
         """Answer those of a batch that the model has seen and nobody has answered meanwhile."""
-        self._settle(batch.questions)
         unanswered = batch.unanswered_rows()
         if unanswered is not None:
             left = [question for question in batch.questions if not question.is_answered]
@@ -192,7 +191,7 @@ class Batcher:
         self._batch_rows.observe(len(decided.actions))
         for question in batch.questions:
             self._queue_seconds.observe(started_at - question.arrived_at)
-        self._q_health.observe(decided.q_values)
+        self._q_health.observe(decided.q_values, decided.actions)
 
     def _answer_by_heuristic(self, questions: list[Question], reason: Reason) -> None:
         if questions:
@@ -204,13 +203,15 @@ class Batcher:
             )
 
     def _deliver(self, batch: Batch, chosen: Chosen) -> None:
-        """Log a batch, count it, and tell each question its rows."""
-        self._log(batch, chosen)
+        """Tell each question its rows, count the batch and log it: nothing of it waits any more."""
         rows = len(chosen.actions)
+        self._rows -= rows
+        self._in_flight.set(self._rows)
         counts = [rows] if chosen.index is None else np.bincount(chosen.index).tolist()
         for entry, count in zip(chosen.answered_by, counts, strict=True):
             self._counter(entry).add(count)
         batch.tell(chosen)
+        self._log(batch, chosen)
 
     def _counter(self, entry: AnsweredBy) -> Counter:
         counter = self._decisions.get(entry)
@@ -219,11 +220,6 @@ class Batcher:
             counter = self._metrics.counter("dqn_decisions_total", *labels)
             self._decisions[entry] = counter
         return counter
-
-    def _settle(self, questions: list[Question]) -> None:
-        """These no longer wait."""
-        self._rows -= sum(question.rows for question in questions)
-        self._in_flight.set(self._rows)
 
     def _arm_timer(self, deadline: float) -> None:
         at = deadline - _MARGIN_SECONDS
@@ -239,7 +235,9 @@ class Batcher:
         self._timer, self._timer_at = None, float("inf")
         limit = time.perf_counter() + _MARGIN_SECONDS
         waiting = [q for q in (*self._running, *self._queue) if not q.is_answered]
+        self._overflow_rows = 0
         self._answer_by_heuristic([q for q in waiting if q.deadline <= limit], "deadline")
+        self._queue = deque(question for question in self._queue if not question.is_answered)
         left = [question.deadline for question in waiting if not question.is_answered]
         if left:
             self._arm_timer(min(left))
@@ -248,6 +246,12 @@ class Batcher:
 def _run(policy: Policy, batch: Batch) -> Decided | str:
     """The model's answer to a batch, or why there is none."""
     try:
-        return policy.decide(batch.observations, batch.action_masks)
+        decided = policy.decide(batch.observations, batch.action_masks)
+        rows, count = len(batch.observations), policy.manifest.actions.count
+        found = (decided.actions.shape, decided.q_values.shape)
+        # A shape that follows the data passed every proof, and would answer one row with another's.
+        if found != ((rows,), (rows, count)):
+            return f"actions and q_values of shapes {found} for {rows} observations"
+        return decided
     except Exception as error:  # noqa: BLE001 - onnxruntime raises many types, none public
         return repr(error)

@@ -28,7 +28,7 @@ from contract.manifest import (
 )
 from service.inference.policy import Decided, Policy, Provider, open_session
 
-OPSETS: Final = range(18, 22)
+OPSETS: Final = range(17, 22)
 """Opsets that were tried with the pinned ONNX Runtime."""
 WARM_BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
 Q_TOLERANCE: Final = 1e-4

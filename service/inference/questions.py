@@ -47,6 +47,8 @@ class Question:
     """On the same clock."""
     on_fallback: OnFallback
     told: Told
+    on_durable: Callable[[], None] | None = None
+    """Called on the event loop once the decision is on disk."""
     is_answered: bool = False
 
     @property
@@ -99,15 +101,13 @@ class Batch:
     def tell(self, chosen: Chosen) -> None:
         """Give each question its rows. `chosen` has a row for each row of the batch."""
         actions, propensities = chosen.actions.tolist(), chosen.propensities.tolist()
-        index = None if chosen.index is None else chosen.index.tolist()
         start = 0
         for question in self.questions:
             end = start + question.rows
             answer = Answer(
                 actions[start:end],
                 propensities[start:end],
-                chosen.answered_by,
-                None if index is None else index[start:end],
+                *_answered_by(chosen, start, end),
                 None if chosen.q_values is None else chosen.q_values[start:end],
             )
             question.is_answered = True
@@ -115,13 +115,20 @@ class Batch:
             start = end
 
 
+def _answered_by(chosen: Chosen, start: int, end: int) -> tuple[list[AnsweredBy], list[int] | None]:
+    """Who answered these rows, and which entry is whose: a neighbour's fallback is not told of."""
+    if chosen.index is None:
+        return chosen.answered_by, None
+    entries, index = np.unique(chosen.index[start:end], return_inverse=True)
+    used = [chosen.answered_by[entry] for entry in entries]
+    return used, None if len(used) == 1 else index.tolist()
+
+
 def _refusal(question: Question, answer: Answer) -> FallbackRefusedError | None:
     """The error that a question wants instead of a heuristic's guess, if it came to one."""
     if question.on_fallback == "heuristic":
         return None
-    used = answer.answered_by[:1] if answer.index is None else answer.answered_by
-    rows = answer.index or [0]
-    reasons = {used[entry].reason for entry in rows if used[entry].source == "heuristic"}
+    reasons = {entry.reason for entry in answer.answered_by if entry.source == "heuristic"}
     if not reasons:
         return None
     return FallbackRefusedError(

@@ -62,6 +62,8 @@ class ServedPolicy:
         for reason in REASONS:
             metrics.counter("dqn_decisions_total", name, "stable", "heuristic", reason)
         metrics.counter("dqn_decisions_total", name, "stable", "model", "none")
+        for outcome in ("loaded", "failed"):
+            metrics.counter("dqn_policy_loads_total", name, outcome)
         self.decision_seconds = metrics.histogram("dqn_decision_seconds", name)
         self.deadline_missed = metrics.counter("dqn_deadline_missed_total", name)
         self._show_degraded()

@@ -24,36 +24,40 @@ class QHealth:
             metrics.counter("dqn_actions_total", policy, variant, str(action))
             for action in range(num_actions)
         ]
-        self._q_values: list[npt.NDArray[np.float32]] = []
+        # Unknown until a version says; a zero would read as a maximum to be above.
+        self._training_max.set(float("nan"))
+        self._seen: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]] = []
         self._rows = 0
         metrics.before_scrape.append(self.flush)
 
-    def set_training_maximum(self, absolute_q: float) -> None:
-        """Of the version that now serves."""
-        self._training_max.set(absolute_q)
+    def set_training_maximum(self, absolute_q: float | None) -> None:
+        """Of the version that now serves; None where its manifest does not say."""
+        self._training_max.set(float("nan") if absolute_q is None else absolute_q)
 
-    def observe(self, q_values: npt.NDArray[np.float32]) -> None:
-        """Take what the model said, [N, num_actions], faults included."""
-        self._q_values.append(q_values)
+    def observe(self, q_values: npt.NDArray[np.float32], actions: npt.NDArray[np.int64]) -> None:
+        """Take what the model said, [N, num_actions] and [N], faults included."""
+        self._seen.append((q_values, actions))
         self._rows += len(q_values)
         if self._rows >= _FLUSH_ROWS:
             self.flush()
 
     def flush(self) -> None:
         """Count what was kept."""
-        if not self._q_values:
+        if not self._seen:
             return
-        q_values = np.concatenate(self._q_values)
-        self._q_values, self._rows = [], 0
+        q_values = np.concatenate([seen[0] for seen in self._seen])
+        actions = np.concatenate([seen[1] for seen in self._seen])
+        self._seen, self._rows = [], 0
         finite = np.isfinite(q_values).all(axis=1)
         self._nonfinite.add(float(len(q_values) - finite.sum()))
-        q_values = q_values[finite]
+        q_values, actions = q_values[finite], actions[finite]
         if not len(q_values):
             return
         best = np.partition(q_values, -2, axis=1)[:, -2:].astype(np.float64)
         self._q_value.observe_all(best[:, 1])
         self._gap.observe_all(best[:, 1] - best[:, 0])
         self._max.set(max(self._max.value, float(np.abs(q_values).max())))
-        chosen = np.bincount(q_values.argmax(axis=1), minlength=len(self._actions))
+        # Not the argmax: under a mask the model may have had to choose another.
+        chosen = np.bincount(actions, minlength=len(self._actions))
         for counter, count in zip(self._actions, chosen.tolist(), strict=True):
             counter.add(count)

@@ -113,13 +113,14 @@ class Loader:
         stamp = await asyncio.to_thread(_stamp_of, self._repository / served.name / str(version))
         if self._tried.get(served.name) == (version, stamp):
             return
-        self._tried[served.name] = (version, stamp)
         began_at = time.perf_counter()
         try:
             bundle = await self._read(served, version)
             policy = await asyncio.to_thread(prove, bundle)
             seconds = await asyncio.to_thread(_seconds_for_64_rows, policy, bundle)
         except BundleError as error:
+            # Only a verdict on these files is final: whatever else went wrong is tried again.
+            self._tried[served.name] = (version, stamp)
             await self._report_failure(served, version, str(error))
             return
         served.go_live(bundle, policy, seconds)

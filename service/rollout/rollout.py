@@ -1,10 +1,17 @@
 """Follows the ledger and writes to it; the only code of the service that does either."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Final
 
 from contract.ledger import Entry, FileLedger, LedgerMovedError, append_latest
 from service.errors import ConflictError
 from service.rollout.state import PolicyState, fold
+
+Allow = Callable[[PolicyState], None]
+"""Raises ConflictError where a state does not allow a change."""
+
+_ATTEMPTS: Final = 20
 
 
 class Rollout:
@@ -37,25 +44,35 @@ class Rollout:
             self._take(await asyncio.to_thread(self._ledger.read_after, len(self.entries)))
             return written
 
-    async def change(self, entry: Entry, expected_stable: int | None = None) -> Entry:
-        """Append a change that was decided on the state as read.
+    async def change(self, entry: Entry, allow: Allow) -> Entry:
+        """Append a change that `allow` finds right on the very state it is appended to.
 
         Raises:
-            ConflictError: Stable is not what the caller expected, or the ledger moved meanwhile.
+            ConflictError: `allow` raised it, the key is another change's, or the ledger keeps
+                moving.
         """
+        for _ in range(_ATTEMPTS):
+            await self.catch_up()
+            async with self._lock:
+                allow(self.state(entry.policy))
+                try:
+                    written = await asyncio.to_thread(self._ledger.append, entry, len(self.entries))
+                except LedgerMovedError:
+                    # Most often by a worker that noted a load; the state may still allow it.
+                    continue
+                except ValueError as error:
+                    raise ConflictError(str(error)) from error
+                self._take(await asyncio.to_thread(self._ledger.read_after, len(self.entries)))
+                return written
+        raise ConflictError("others keep changing the rollout; try again")
+
+    async def find(self, policy: str, key: str | None) -> Entry | None:
+        """The change of this policy that was made under an idempotency key."""
+        if key is None:
+            return None
         await self.catch_up()
-        stable = self.state(entry.policy).stable
-        if expected_stable is not None and stable != expected_stable:
-            raise ConflictError(
-                f"stable of {entry.policy} is {stable}, expected_stable is {expected_stable}"
-            )
-        async with self._lock:
-            try:
-                written = await asyncio.to_thread(self._ledger.append, entry, len(self.entries))
-            except LedgerMovedError as error:
-                raise ConflictError(f"somebody else changed the rollout: {error}") from error
-            self._take(await asyncio.to_thread(self._ledger.read_after, len(self.entries)))
-            return written
+        made = (each for each in self.entries if (each.policy, each.key) == (policy, key))
+        return next(made, None)
 
     def _take(self, entries: list[Entry]) -> None:
         self.states = fold(entries, self.states)
