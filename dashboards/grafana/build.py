@@ -1,0 +1,26 @@
+"""Writes the JSON that Grafana is provisioned with: `python -m dashboards.grafana.build`."""
+
+from pathlib import Path
+from typing import Final
+
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
+from dashboards.grafana.overview import overview
+
+FOLDER: Final = Path(__file__).parent / "dashboards"
+
+
+def rendered() -> dict[Path, str]:
+    """Each dashboard's file and what it must hold."""
+    encoder = JSONEncoder(sort_keys=True, indent=2)
+    return {FOLDER / "overview.json": encoder.encode(overview().build()) + "\n"}
+
+
+def main() -> None:
+    """Write every file."""
+    for path, text in rendered().items():
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
