@@ -148,6 +148,10 @@ class TrainingConfig(BaseSettings):
     target_return: float | None = None
     """Stop early once an evaluation reaches this mean return and a second, longer one confirms."""
 
+    target_calibration: float | None = Field(default=None, gt=0)
+    """With `target_return`: stop early only if max Q at the start is also within this share of the
+    discounted return that comes of it."""
+
     confirmation_episodes: PositiveInt = 100
     """Episodes of the confirming evaluation."""
 

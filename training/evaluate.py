@@ -91,6 +91,11 @@ class EvaluationResult(Record):
         """Mean promised over mean discounted return: above 1 is overestimation."""
         return float(np.mean(self.start_q_values) / np.mean(self.start_returns))
 
+    def meets(self, target_return: float, calibration: float | None) -> bool:
+        """Whether the policy is good enough and, if asked, its Q-values near enough the truth."""
+        is_calibrated = calibration is None or abs(self.promise_ratio - 1.0) <= calibration
+        return self.mean_return >= target_return and is_calibrated
+
 
 class EvaluationConfig(BaseSettings):
     """Evaluate a checkpoint in its environment."""

@@ -14,6 +14,7 @@ from rich.console import Console
 from training.checkpoint import RunState, read_checkpoint, read_state, write_checkpoint
 from training.config import TrainingConfig
 from training.episode_log import EpisodeLog, EpisodeRecord, EvaluationRecord
+from training.evaluate import EvaluationResult
 from training.mistakes import find_mistakes
 from training.progress import TrainingProgress
 from training.run import TrainingRun, has_crossed
@@ -155,21 +156,25 @@ class _Session:
 
     def _evaluate(self) -> bool:
         """Evaluate, keep the checkpoint if it is the best so far, say whether the goal is met."""
-        goal = self._config.target_return
-        mean_return = self._mean_return(self._config.evaluation_episodes)
-        if goal is not None and mean_return >= goal:
+        result = self._play(self._config.evaluation_episodes)
+        if self._meets_goal(result):
             # A few lucky episodes are not a policy that holds: ask more of it.
-            mean_return = self._mean_return(self._config.confirmation_episodes)
-        if self._best_return is None or mean_return >= self._best_return:
-            self._best_return = mean_return
+            result = self._play(self._config.confirmation_episodes)
+        is_goal_met = self._meets_goal(result)
+        if is_goal_met or self._best_return is None or result.mean_return >= self._best_return:
+            self._best_return = result.mean_return
             write_checkpoint(
                 self._config.out / BEST,
-                self._run.metadata(mean_return),
+                self._run.metadata(result.mean_return),
                 self._run.learner.online_network,
             )
-        return goal is not None and mean_return >= goal
+        return is_goal_met
 
-    def _mean_return(self, num_episodes: int) -> float:
+    def _meets_goal(self, result: EvaluationResult) -> bool:
+        goal = self._config.target_return
+        return goal is not None and result.meets(goal, self._config.target_calibration)
+
+    def _play(self, num_episodes: int) -> EvaluationResult:
         result = self._run.evaluate(num_episodes)
         record = EvaluationRecord(
             steps=self._run.steps,
@@ -181,7 +186,7 @@ class _Session:
         )
         self._log.add_evaluation(record)
         self._progress.show_evaluation(record)
-        return result.mean_return
+        return result
 
     def _write_last(self) -> None:
         state = self._run.state()

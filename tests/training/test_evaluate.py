@@ -6,7 +6,7 @@ import pytest
 
 from contract.manifest import RewardTransform
 from tests.training.builders import CORRIDOR, register_corridor
-from training.evaluate import Episode, discounted_return, evaluate, play
+from training.evaluate import Episode, EvaluationResult, discounted_return, evaluate, play
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +82,25 @@ def test_the_promise_ratio_is_above_one_where_q_promises_too_much() -> None:
         reward_transform=RewardTransform(),
     )
     assert result.promise_ratio > 1.5
+
+
+@pytest.mark.parametrize(
+    ("promised", "target_return", "calibration", "meets"),
+    [
+        (11.0, 20.0, 0.125, True),
+        (11.0, 20.5, 0.125, False),
+        (12.0, 20.0, 0.125, False),
+        (8.0, 20.0, 0.125, False),
+        (12.0, 20.0, None, True),
+    ],
+)
+def test_a_goal_is_met_by_good_returns_that_the_q_values_foretold(
+    promised: float, target_return: float, calibration: float | None, meets: bool
+) -> None:
+    result = EvaluationResult(
+        returns=(10.0, 30.0), lengths=(1, 1), start_q_values=(promised,), start_returns=(10.0,)
+    )
+    assert result.meets(target_return, calibration) == meets
 
 
 def test_the_seed_alone_decides_an_evaluation_with_exploration() -> None:
