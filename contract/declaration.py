@@ -53,9 +53,10 @@ class ObservationSpec(Record):
     def _stack_is_first_axis(self) -> Self:
         if min(self.shape) < 1:
             raise ValueError(f"shape {self.shape}: every axis is at least 1 long")
-        if self.frame_stack > 1 and self.shape[0] != self.frame_stack:
+        if self.frame_stack > 1 and (self.shape[0] != self.frame_stack or len(self.shape) < 2):
             raise ValueError(
-                f"frame_stack {self.frame_stack} must be the first axis of shape {self.shape}"
+                f"frame_stack {self.frame_stack} must be the first of several axes of shape "
+                f"{self.shape}"
             )
         return self
 
@@ -70,6 +71,13 @@ class ObservationSpec(Record):
         if not np.all(low <= high):
             raise ValueError(f"low {self.low} must not be above high {self.high}")
         return self
+
+    @property
+    def frame(self) -> "ObservationSpec":
+        """One frame of the stack; the observation itself where frames are not stacked."""
+        if self.frame_stack == 1:
+            return self
+        return ObservationSpec(shape=self.shape[1:], dtype=self.dtype)
 
     @property
     def size(self) -> int:

@@ -77,6 +77,8 @@ class Join:
     def add(self, record: Record) -> list[Transition | Episode]:
         """Take one record; return what it completed, transitions before their episode."""
         match record:
+            case DecisionBatch(is_late=True):
+                return []
             case DecisionBatch():
                 done = [
                     item

@@ -92,6 +92,8 @@ class DecisionBatch(msgspec.Struct, array_like=True, frozen=True, tag="d"):
     answered_by_index: list[Count] | None
     """Row to entry of `answered_by`; None where the one entry fits all rows."""
     epsilon: float = 0.0
+    is_late: bool = False
+    """What the model said after the heuristic had answered: for study, not what was done."""
 
 
 class Outcome(msgspec.Struct, array_like=True, frozen=True, tag="o"):

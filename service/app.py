@@ -24,7 +24,7 @@ from service.errors import (
 )
 from service.faces import health, operator, policies
 from service.faces.documentation import body_schema, response_schema
-from service.faces.hot import HOT_ROUTES
+from service.faces.hot import HOT_ROUTES, find_hot_route
 from service.faces.http import Reply, Route, call_face, error_reply
 from service.faces.http import Request as HotRequest
 from service.metrics import Metrics
@@ -32,7 +32,6 @@ from service.pages import Page
 from service.server import Server
 from service.settings import ServiceSettings
 
-_HOT_PATHS: Final = {route.path for route in HOT_ROUTES}
 _log = structlog.get_logger(__name__)
 
 
@@ -171,7 +170,7 @@ class BodyLimit:
                 raise too_large(self._max_bytes)
             return message
 
-        if scope["path"] not in _HOT_PATHS:
+        if find_hot_route(scope["path"].encode()) is None:
             headers[b"content-type"] = b"application/json"
             scope["headers"] = list(headers.items())
         await self._app(scope, receive_within_limit, send)

@@ -75,6 +75,11 @@ FAMILIES: Final = (
         ("policy",),
     ),
     Family(
+        "dqn_breaker_state", "max", "0: the model is asked; 1: it is probed; 2: it is not.",
+        ("policy",),
+    ),
+    Family("dqn_episodes_evicted_total", "counter", "Open episodes dropped to make room."),
+    Family(
         "dqn_policy_info", "latest", "1 for the version that a variant serves.",
         ("policy", "variant", "version"),
     ),
@@ -230,7 +235,10 @@ def exported_names() -> set[str]:
     names = {family.name for family in FAMILIES}
     for family in FAMILIES:
         if family.kind == "histogram":
-            names |= {f"{family.name}_{suffix}" for suffix in ("bucket", "count", "sum")}
+            # A histogram with negative edges has neither count nor sum: OpenMetrics forbids them.
+            is_signed = family.edges[0] < 0
+            suffixes = ("bucket",) if is_signed else ("bucket", "count", "sum")
+            names |= {f"{family.name}_{suffix}" for suffix in suffixes}
     return names
 
 

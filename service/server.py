@@ -15,6 +15,7 @@ from service.errors import InvalidRequestError, NotReadyError, UnknownPolicyErro
 from service.experience.shipper import Shipper
 from service.experience.spool import Spool, SpoolLimits
 from service.inference.batcher import BatcherLimits
+from service.inference.episodes import OpenEpisodes
 from service.inference.served import ServedPolicy
 from service.keys import Keys
 from service.metrics import Counter, Metrics
@@ -58,6 +59,12 @@ class Server:
             settings.allowed_heuristics,
             f"worker {self.spool.producer}",
             metrics,
+        )
+        self.episodes = OpenEpisodes(
+            settings.episodes_max_bytes,
+            settings.episode_silent_seconds,
+            time.monotonic,
+            metrics.counter("dqn_episodes_evicted_total"),
         )
         self._loading: asyncio.Task[None] | None = None
         self._requests: dict[tuple[str, int], Counter] = {}
@@ -188,6 +195,7 @@ class Server:
             first_look.cancel()
         while True:
             await asyncio.sleep(self.settings.reload_seconds)
+            self.episodes.drop_silent()
             await self._look_safely()
 
     async def _look_safely(self) -> None:

@@ -80,6 +80,12 @@ class ServiceSettings(BaseSettings):
     queue_max_rows: int = Field(default=4096, ge=1)
     """Rows waiting for one policy beyond which the heuristic answers; beyond twice that, 429."""
 
+    episodes_max_bytes: int = Field(default=512 * 1024**2, ge=1024 * 1024)
+    """Memory for the frame stacks and last answers of open episodes."""
+
+    episode_silent_seconds: float = Field(default=600.0, gt=0)
+    """How long an episode that nobody asks about is kept."""
+
     request_timeout_seconds: float = Field(default=10.0, gt=0)
     """Longest that a request may take to arrive."""
 

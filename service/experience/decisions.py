@@ -10,7 +10,12 @@ _FLOAT16 = np.finfo(np.float16)
 
 
 def decision_record(
-    policy: str, schema_hash: str, answered_at: float, batch: Batch, chosen: Chosen
+    policy: str,
+    schema_hash: str,
+    answered_at: float,
+    batch: Batch,
+    chosen: Chosen,
+    is_late: bool,
 ) -> DecisionBatch:
     """The record of what was seen and done; `chosen` has a row for each row of the batch."""
     q_values = chosen.q_values
@@ -32,4 +37,5 @@ def decision_record(
         else Column.of(q_values.clip(_FLOAT16.min, _FLOAT16.max).astype(np.float16)),
         answered_by=chosen.answered_by,
         answered_by_index=None if chosen.index is None else chosen.index.tolist(),
+        is_late=is_late,
     )

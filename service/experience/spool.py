@@ -47,6 +47,7 @@ class SpoolLimits:
 @dataclass
 class _Waiting:
     makers: list[Callable[[], Record]] = field(default_factory=list)
+    on_durable: list[Callable[[], None]] = field(default_factory=list)
     acknowledged: list[tuple[list[Record], Done]] = field(default_factory=list)
 
 
@@ -92,10 +93,14 @@ class Spool:
         self._loop = loop
         self._thread.start()
 
-    def put(self, make_record: Callable[[], Record]) -> None:
+    def put(
+        self, make_record: Callable[[], Record], on_durable: Sequence[Callable[[], None]] = ()
+    ) -> None:
         """Log a record in its turn; where the spool is full it is dropped, and counted.
 
-        It is made on the writer's thread, so that an answer does not wait for it.
+        Args:
+            make_record: Called on the writer's thread, so that an answer does not wait for it.
+            on_durable: Called on the event loop once the record is on disk.
         """
         if self._refusal is not None:
             self._dropped[self._refusal].add()
@@ -104,6 +109,7 @@ class Spool:
         else:
             with self._mutex:
                 self._waiting.makers.append(make_record)
+                self._waiting.on_durable += on_durable
 
     def put_durably(self, records: list[Record], done: Done) -> None:
         """Log records and call `done` once they are on disk.
@@ -161,13 +167,21 @@ class Spool:
             _log.error("spool_write_failed", error=repr(error), records=lost)
             self._dropped["disk_error"].add(lost)
             refusal = SpoolFullError(f"the transition log cannot be written: {error}")
-        self._tell([done for _, done in taken.acknowledged], refusal)
+        on_durable = taken.on_durable if refusal is None else []
+        self._tell(on_durable, [done for _, done in taken.acknowledged], refusal)
 
-    def _tell(self, waiters: Sequence[Done], refusal: ServiceError | None) -> None:
-        if not waiters or self._loop is None:
+    def _tell(
+        self,
+        on_durable: Sequence[Callable[[], None]],
+        waiters: Sequence[Done],
+        refusal: ServiceError | None,
+    ) -> None:
+        if self._loop is None or not (on_durable or waiters):
             return
 
         def tell() -> None:
+            for call in on_durable:
+                call()
             for done in waiters:
                 done(refusal)
 

@@ -16,6 +16,15 @@ Step = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """A step within its episode; the log's codec holds 64 bits."""
 
 MAX_ID_LENGTH: Final = 128
+ABSENT: Final = msgspec.Raw()
+"""Default of a raw field that may be left out: msgspec takes no `Raw | None`."""
+_NULLS: Final = (b"", b"null", b"\xc0")
+"""Nothing, or null in JSON or MessagePack."""
+
+
+def is_given(raw: msgspec.Raw) -> bool:
+    """Whether a raw field that may be left out says something."""
+    return bytes(raw) not in _NULLS
 
 
 def body_decoder(kind: type[Body]) -> Callable[[Request], Body]:

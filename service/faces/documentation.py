@@ -12,6 +12,7 @@ from service.faces.outcomes import (
     TransitionBody,
     TransitionsRequest,
 )
+from service.faces.steps import StepRequest, StepResponse
 
 _NUMBERS: Final = {"type": "array", "items": {}, "description": "Nested arrays of numbers."}
 
@@ -20,6 +21,11 @@ _BODIES: Final[dict[str, tuple[type, type, dict[str, Any]]]] = {
         ActionsRequest,
         ActionsResponse,
         {"observations": [[0.01, -0.02, 0.03, 0.04]]},
+    ),
+    "/v1/episodes/{episode_id}/steps": (
+        StepRequest,
+        StepResponse,
+        {"step": 0, "observation": [0.01, -0.02, 0.03, 0.04]},
     ),
     "/v1/outcomes": (
         OutcomesRequest,

@@ -7,8 +7,9 @@ from urllib.parse import unquote_to_bytes
 from service.faces.actions import ACTIONS
 from service.faces.http import Route
 from service.faces.outcomes import OUTCOMES, TRANSITIONS
+from service.faces.steps import STEPS
 
-HOT_ROUTES: Final[tuple[Route, ...]] = (ACTIONS, OUTCOMES, TRANSITIONS)
+HOT_ROUTES: Final[tuple[Route, ...]] = (ACTIONS, STEPS, OUTCOMES, TRANSITIONS)
 _PLAIN: Final = {route.path.encode(): (route, ()) for route in HOT_ROUTES}
 _PATTERNS: Final = tuple(
     (re.compile(re.sub(r"\{\w+\}", r"([^/]+)", route.path).encode()), route)
@@ -26,5 +27,7 @@ def find_hot_route(path: bytes) -> tuple[Route, tuple[str, ...]] | None:
         match = pattern.fullmatch(path)
         if match is not None:
             # A path that is not UTF-8 names nothing: the ordinary routes say so.
-            return route, tuple(unquote_to_bytes(part).decode("utf-8", "replace") for part in match.groups())
+            return route, tuple(
+                unquote_to_bytes(part).decode("utf-8", "replace") for part in match.groups()
+            )
     return None

@@ -7,7 +7,7 @@ import msgspec
 
 from contract.records import Column, Outcome, Record, TransitionRecord
 from service.errors import InvalidRequestError, ServiceError
-from service.faces.decoding import Step, body_decoder, check_id
+from service.faces.decoding import ABSENT, Step, body_decoder, check_id, is_given
 from service.faces.http import Reply, Request, Respond, Route, error_reply
 from service.inference.served import ServedPolicy
 from service.server import Server
@@ -31,7 +31,7 @@ class OutcomeBody(msgspec.Struct, forbid_unknown_fields=True):
     """The episode truly ended with this step."""
     truncated: bool = False
     """A limit cut it off: what follows still had value."""
-    final_observation: msgspec.Raw | None = None
+    final_observation: msgspec.Raw = ABSENT
     """What the environment showed last, where the episode ended."""
 
 
@@ -144,7 +144,7 @@ def _outcome(server: Server, request: Request) -> Outcome:
     check_id(body.episode_id, "episode_id")
     decision_id, row = _split(body.decision_id)
     final = None
-    if body.final_observation is not None:
+    if is_given(body.final_observation):
         final = _observation(
             server.policy(body.policy), body.final_observation, request, "final_observation"
         )

@@ -10,14 +10,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-import numpy as np
 import structlog
 
 from contract.records import AnsweredBy
 from service.errors import OverloadedError
+from service.inference.breaker import Breaker
+from service.inference.cost import CostModel
 from service.inference.fallback import Chosen, Fallback, Reason
 from service.inference.policy import Decided, Policy
 from service.inference.questions import Batch, Question
@@ -27,7 +28,12 @@ from service.monitoring.q_health import QHealth
 _MARGIN_SECONDS: Final = 0.001
 """A question goes to the heuristic so long before its deadline."""
 
-Log = Callable[[Batch, Chosen], None]
+_LEAST_GOOD_SHARE: Final = 0.5
+"""A batch of which the model answered less counts against it: one client's poison does not."""
+
+Log = Callable[[Batch, Chosen, bool], None]
+"""Takes a batch, what was chosen, and whether it came too late to be an answer."""
+_BREAKER_STATES: Final = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 
 _log = structlog.get_logger(__name__)
 
@@ -37,10 +43,13 @@ class Live:
     """A version that takes traffic."""
 
     policy: Policy
+    bundle_sha256: str
     answered_by: AnsweredBy
     q_bound: float | None
     runs_inline: bool
     """It is quick enough to run on the event loop."""
+    cost: CostModel
+    breaker: Breaker = field(default_factory=Breaker)
 
 
 @dataclass(frozen=True)
@@ -73,10 +82,14 @@ class Batcher:
         self._queue: deque[Question] = deque()
         self._running: list[Question] = []
         self._rows = 0
+        """Not answered yet: queued and running."""
+        self._queued_rows = 0
         self._overflow_rows = 0
         self._is_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
+        self._runs_until = 0.0
+        """When the model is expected to be free, on `time.perf_counter`."""
         self.live: Live | None = None
         self.absence: Reason = "no_model"
         """Why the heuristic answers while nothing is live."""
@@ -88,6 +101,7 @@ class Batcher:
         self._inference_seconds = metrics.histogram("dqn_inference_seconds", name)
         self._batch_rows = metrics.histogram("dqn_batch_rows", name)
         self._in_flight = metrics.counter("dqn_in_flight_rows", name)
+        self._breaker_state = metrics.counter("dqn_breaker_state", name)
         self._shed = metrics.counter("dqn_shed_total", name)
 
     @property
@@ -101,6 +115,9 @@ class Batcher:
         Raises:
             OverloadedError: So much is waiting that not even the heuristic is asked.
         """
+        if self._rows and self._is_too_late_for_model(question):
+            self.answer_without_model(question, "overload")
+            return
         waiting, limit = self._rows, self._limits.queue_max_rows
         if waiting and waiting + self._overflow_rows + question.rows > 2 * limit:
             self._shed.add(question.rows)
@@ -112,12 +129,27 @@ class Batcher:
             self._answer_by_heuristic([question], "overload")
             return
         self._queue.append(question)
+        self._queued_rows += question.rows
         if not self._is_scheduled and not self._running:
             self._is_scheduled = True
             # Runs once all sockets that are readable now have been read: they share the batch.
             asyncio.get_running_loop().call_soon(self._run_queue)
         if self.live is not None and not self.live.runs_inline:
             self._arm_timer(question.deadline)
+
+    def answer_without_model(self, question: Question, reason: Reason) -> None:
+        """Let the heuristic answer at once."""
+        self._rows += question.rows
+        self._answer_by_heuristic([question], reason)
+
+    def _is_too_late_for_model(self, question: Question) -> bool:
+        """What waits already, and this, would end after the deadline."""
+        live = self.live
+        if live is None or self.is_pinned:
+            return False
+        begins_at = max(time.perf_counter(), self._runs_until)
+        ends_at = begins_at + live.cost.seconds(self._queued_rows + question.rows)
+        return ends_at > question.deadline - _MARGIN_SECONDS
 
     def _run_queue(self) -> None:
         self._is_scheduled = False
@@ -130,8 +162,14 @@ class Batcher:
             questions = self._give_up_late(questions)
             if not questions:
                 continue
-            batch = Batch.of(questions)
             started_at = time.perf_counter()
+            is_allowed = live.breaker.allows(started_at)
+            self._breaker_state.set(_BREAKER_STATES[live.breaker.state])
+            if not is_allowed:
+                self._answer_by_heuristic(questions, "breaker")
+                continue
+            batch = Batch.of(questions)
+            self._runs_until = started_at + live.cost.seconds(len(batch.observations))
             if live.runs_inline:
                 self._finish(batch, live, started_at, _run(live.policy, batch))
             else:
@@ -144,6 +182,7 @@ class Batcher:
         while self._queue and rows + self._queue[0].rows <= self._limits.batch_max_rows:
             rows += self._queue[0].rows
             questions.append(self._queue.popleft())
+        self._queued_rows -= rows
         return questions
 
     def _give_up_late(self, questions: list[Question]) -> list[Question]:
@@ -168,26 +207,31 @@ class Batcher:
 
     def _finish(self, batch: Batch, live: Live, started_at: float, decided: Decided | str) -> None:
         """Answer those of a batch that the model has seen and nobody has answered meanwhile."""
-        unanswered = batch.unanswered_rows()
-        if unanswered is not None:
-            left = [question for question in batch.questions if not question.is_answered]
-            if not left:
-                return
-            batch = Batch.of(left)
+        ended_at = time.perf_counter()
+        self._runs_until = 0.0
         if isinstance(decided, str):
             _log.error("model_failed", policy=self._name, error=decided)
-            self._answer_by_heuristic(batch.questions, "model_error")
+            live.breaker.record(False, ended_at)
+            left = [question for question in batch.questions if not question.is_answered]
+            self._answer_by_heuristic(left, "model_error")
             return
-        if unanswered is not None:
-            decided = Decided(decided.actions[unanswered], decided.q_values[unanswered])
-        self._measure(batch, started_at, decided)
+        live.cost.record(len(decided.actions), ended_at - started_at)
+        self._measure(batch, started_at, ended_at, decided)
         chosen = self._fallback.contain(
             decided, live.answered_by, live.q_bound, batch.observations, batch.action_masks
         )
-        self._deliver(batch, chosen)
+        live.breaker.record(chosen.share_of_model() > _LEAST_GOOD_SHARE, ended_at)
+        answered = batch.answered_rows()
+        if answered is None:
+            self._deliver(batch, chosen)
+            return
+        # The heuristic answered these at their deadline; what the model would have said is kept.
+        self._log(batch.part(is_answered=True), chosen.part(answered), True)
+        if not answered.all():
+            self._deliver(batch.part(is_answered=False), chosen.part(~answered))
 
-    def _measure(self, batch: Batch, started_at: float, decided: Decided) -> None:
-        self._inference_seconds.observe(time.perf_counter() - started_at)
+    def _measure(self, batch: Batch, started_at: float, ended_at: float, decided: Decided) -> None:
+        self._inference_seconds.observe(ended_at - started_at)
         self._batch_rows.observe(len(decided.actions))
         for question in batch.questions:
             self._queue_seconds.observe(started_at - question.arrived_at)
@@ -207,11 +251,10 @@ class Batcher:
         rows = len(chosen.actions)
         self._rows -= rows
         self._in_flight.set(self._rows)
-        counts = [rows] if chosen.index is None else np.bincount(chosen.index).tolist()
-        for entry, count in zip(chosen.answered_by, counts, strict=True):
+        for entry, count in zip(chosen.answered_by, chosen.counts(), strict=True):
             self._counter(entry).add(count)
         batch.tell(chosen)
-        self._log(batch, chosen)
+        self._log(batch, chosen, False)
 
     def _counter(self, entry: AnsweredBy) -> Counter:
         counter = self._decisions.get(entry)
@@ -238,6 +281,7 @@ class Batcher:
         self._overflow_rows = 0
         self._answer_by_heuristic([q for q in waiting if q.deadline <= limit], "deadline")
         self._queue = deque(question for question in self._queue if not question.is_answered)
+        self._queued_rows = sum(question.rows for question in self._queue)
         left = [question.deadline for question in waiting if not question.is_answered]
         if left:
             self._arm_timer(min(left))

@@ -21,9 +21,12 @@ Reason = Literal[
     "q_bound",
     "deadline",
     "overload",
+    "breaker",
+    "no_history",
 ]
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 
+_LARGEST: Final = float(np.finfo(np.float32).max)
 _NO_ROWS: Final = np.array([], dtype=np.intp)
 _log = structlog.get_logger(__name__)
 
@@ -39,6 +42,26 @@ class Chosen:
     """Row to entry of `answered_by`; None where the one entry fits all rows."""
     q_values: npt.NDArray[np.float32] | None
     """[N, num_actions], NaN in rows the model did not answer; None where it answered none."""
+
+    def counts(self) -> list[int]:
+        """Rows of each entry of `answered_by`."""
+        if self.index is None:
+            return [len(self.actions)]
+        return [int(n) for n in np.bincount(self.index, minlength=len(self.answered_by))]
+
+    def share_of_model(self) -> float:
+        """Share of rows that the first entry, the model, answered."""
+        return 1.0 if self.index is None else float(np.mean(self.index == 0))
+
+    def part(self, rows: npt.NDArray[np.bool_]) -> "Chosen":
+        """Only the rows that are True."""
+        return Chosen(
+            self.actions[rows],
+            self.propensities[rows],
+            self.answered_by,
+            None if self.index is None else self.index[rows],
+            None if self.q_values is None else self.q_values[rows],
+        )
 
 
 class Fallback:
@@ -115,11 +138,11 @@ def find_faults(
     q_values: npt.NDArray[np.float32], q_bound: float | None
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Rows that may not be served: the non-finite ones, and those with |Q| above the bound."""
-    peaks = np.abs(q_values).max(axis=1)
-    limit = np.finfo(np.float32).max if q_bound is None else q_bound
-    # A NaN anywhere in a row is that row's largest, and compares false.
-    healthy = peaks <= limit
-    if healthy.all():
+    sizes = np.abs(q_values)
+    limit = _LARGEST if q_bound is None else q_bound
+    # A NaN anywhere is the largest of all, and compares false.
+    if sizes.max() <= limit:
         return _NO_ROWS, _NO_ROWS
+    peaks = sizes.max(axis=1)
     finite = np.isfinite(peaks)
-    return np.flatnonzero(~finite), np.flatnonzero(finite & ~healthy)
+    return np.flatnonzero(~finite), np.flatnonzero(finite & ~(peaks <= limit))

@@ -1,5 +1,6 @@
 """A body's numbers to arrays of a policy's shape and dtype."""
 
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -60,7 +61,8 @@ class ObservationDecoder:
             raise self._misfit(nested, batched, name) from None
         if array.shape[batched:] != self._spec.shape:
             raise self._misfit(nested, batched, name)
-        if self._is_float and not np.isfinite(array).all():
+        # The sum of finite numbers may overflow too: only then is each one looked at.
+        if self._is_float and not isfinite(array.sum()) and not np.isfinite(array).all():
             where = np.argwhere(~np.isfinite(array))[0].tolist()
             raise InvalidObservationError(
                 f"{name}{where}: expected a finite {self._spec.dtype}, found {array[*where]}"

@@ -84,12 +84,16 @@ class Batch:
         ]
         return cls(questions, observations, np.concatenate(masks))
 
-    def unanswered_rows(self) -> npt.NDArray[np.bool_] | None:
+    def answered_rows(self) -> npt.NDArray[np.bool_] | None:
         """[N] of bool; None where no question has been answered yet, the common case."""
-        if not any(question.is_answered for question in self.questions):
-            return None
         answered = [question.is_answered for question in self.questions]
-        return ~np.repeat(answered, [question.rows for question in self.questions])
+        if not any(answered):
+            return None
+        return np.repeat(answered, [question.rows for question in self.questions])
+
+    def part(self, *, is_answered: bool) -> "Batch":
+        """The questions that have been answered already, or the others."""
+        return Batch.of([each for each in self.questions if each.is_answered == is_answered])
 
     def column(self, name: Literal["episode_ids", "steps"]) -> list[Any]:
         """The questions' ids or steps, one a row, None where a question gave none."""

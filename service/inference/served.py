@@ -7,15 +7,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from contract.bundle import Bundle
 from contract.declaration import PolicyDeclaration
-from contract.records import AnsweredBy
 from service.experience.decisions import decision_record
 from service.experience.spool import Spool
 from service.inference.batcher import Batcher, BatcherLimits, Live
 from service.inference.fallback import REASONS, Chosen, Fallback, Reason
 from service.inference.observations import ObservationDecoder
-from service.inference.policy import Policy
 from service.inference.questions import Batch
 from service.metrics import Metrics
 from service.monitoring.q_health import QHealth
@@ -41,15 +38,20 @@ class ServedPolicy:
         self.fault: str | None = "no version has been promoted"
         """Why the heuristic answers, or why the wanted version is not the one that serves."""
         self.live_since: float | None = None
-        self.bundle_sha256: str | None = None
         self._metrics = metrics
         self._q_health = QHealth(metrics, name, "stable", declaration.actions.count)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"model-{name}")
 
-        def log(batch: Batch, chosen: Chosen) -> None:
-            spool.put(partial(decision_record, name, self.schema_hash, time.time(), batch, chosen))
+        def log(batch: Batch, chosen: Chosen, is_late: bool) -> None:
+            make_record = partial(
+                decision_record, name, self.schema_hash, time.time(), batch, chosen, is_late
+            )
+            waiting = [q.on_durable for q in batch.questions if q.on_durable is not None]
+            spool.put(make_record, waiting)
 
         self.decoder = ObservationDecoder(declaration.observation)
+        self.frame_decoder = ObservationDecoder(declaration.observation.frame)
+        """Of what `/v1/episodes/…/steps` takes: one frame of a stack."""
         self.batcher = Batcher(
             name,
             Fallback(declaration, np.random.default_rng()),
@@ -79,23 +81,16 @@ class ServedPolicy:
         """The heuristic answers, or another version than the wanted one does."""
         return self.fault is not None or self.batcher.is_pinned
 
-    def go_live(self, bundle: Bundle, policy: Policy, seconds_for_64_rows: float) -> None:
+    def go_live(self, live: Live) -> None:
         """Swap the pointer: the next batch is this version's."""
-        manifest = bundle.manifest
-        bound = self.declaration.q_bound or manifest.q_bound
         if self.live_version is not None:
             self._show_version(self.live_version, 0)
-        self.batcher.live = Live(
-            policy,
-            AnsweredBy(manifest.version, "stable", "model", None, policy.behaviour),
-            bound,
-            seconds_for_64_rows <= _INLINE_SECONDS,
-        )
-        self.bundle_sha256 = bundle.manifest_sha256
+        live.breaker.reset()
+        self.batcher.live = live
         self.live_since = time.time()
-        profile = manifest.profile
+        profile = live.policy.manifest.profile
         self._q_health.set_training_maximum(None if profile is None else profile.absolute_q_maximum)
-        self._show_version(manifest.version, 1)
+        self._show_version(live.policy.manifest.version, 1)
         self.set_fault(None)
 
     def set_fault(self, fault: str | None, absence: Reason = "no_model") -> None:
@@ -115,7 +110,7 @@ class ServedPolicy:
         return {
             "policy": self.name,
             "stable": self.live_version,
-            "bundle_sha256": self.bundle_sha256,
+            "bundle_sha256": None if self.batcher.live is None else self.batcher.live.bundle_sha256,
             "live_since": self.live_since,
             "source": "heuristic" if manifest is None or self.batcher.is_pinned else "model",
             "pinned": self.batcher.is_pinned,

@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import structlog
@@ -23,6 +24,9 @@ from contract.declaration import (
 )
 from contract.heuristics import refuse_unlisted
 from contract.ledger import Entry, LedgerError
+from contract.records import AnsweredBy
+from service.inference.batcher import Live
+from service.inference.cost import CostModel
 from service.inference.policy import Policy
 from service.inference.proof import check_declared, prove, prove_in_child
 from service.inference.served import ServedPolicy
@@ -31,6 +35,9 @@ from service.rollout.rollout import Rollout
 
 Stamp = tuple[tuple[str, int, int], ...]
 """Name, modification time and size of a bundle's files: another stamp is worth another try."""
+
+_INLINE_SECONDS: Final = 0.001
+"""A model that takes longer over 64 rows leaves the event loop to its own thread."""
 
 _log = structlog.get_logger(__name__)
 
@@ -56,6 +63,7 @@ class Loader:
         self._who = who
         self._metrics = metrics
         self._tried: dict[str, tuple[int, Stamp]] = {}
+        self._resident: dict[str, list[Live]] = {}
         self._looking = asyncio.Lock()
         self.faults: dict[str, str] = {}
         """Why something cannot be served at all: by policy, or under `ledger`."""
@@ -115,20 +123,32 @@ class Loader:
             return
         began_at = time.perf_counter()
         try:
-            bundle = await self._read(served, version)
-            policy = await asyncio.to_thread(prove, bundle)
-            seconds = await asyncio.to_thread(_seconds_for_64_rows, policy, bundle)
+            live = self._resident_version(served.name, version)
+            if live is None:
+                bundle = await self._read(served, version)
+                policy = await asyncio.to_thread(prove, bundle)
+                live = await asyncio.to_thread(_make_live, bundle, policy, served.declaration)
         except BundleError as error:
             # Only a verdict on these files is final: whatever else went wrong is tried again.
             self._tried[served.name] = (version, stamp)
             await self._report_failure(served, version, str(error))
             return
-        served.go_live(bundle, policy, seconds)
+        # The version before this one stays in memory: going back to it is one pointer.
+        self._resident[served.name] = [live] + [
+            each for each in (served.batcher.live,) if each is not None
+        ]
+        served.go_live(live)
         self._metrics.counter("dqn_policy_loads_total", served.name, "loaded").add()
         took = round(time.perf_counter() - began_at, 3)
         _log.info("policy_live", policy=served.name, version=version, seconds=took)
-        details = {"bundle_sha256": bundle.manifest_sha256, "seconds": took}
+        details = {"bundle_sha256": live.bundle_sha256, "seconds": took}
         await self._record(served.name, version, "load", "wanted by the ledger", details)
+
+    def _resident_version(self, name: str, version: int) -> Live | None:
+        for live in self._resident.get(name, ()):
+            if live.policy.manifest.version == version:
+                return live
+        return None
 
     async def _read(self, served: ServedPolicy, version: int) -> Bundle:
         directory = self._repository / served.name / str(version)
@@ -178,10 +198,22 @@ def _stamp_of(directory: Path) -> Stamp:
     return tuple((name, status.st_mtime_ns, status.st_size) for name, status in files)
 
 
-def _seconds_for_64_rows(policy: Policy, bundle: Bundle) -> float:
-    observations = np.resize(
-        bundle.golden.observations, (64, *bundle.golden.observations.shape[1:])
+def _make_live(bundle: Bundle, policy: Policy, declaration: PolicyDeclaration) -> Live:
+    manifest = bundle.manifest
+    one, many = (_seconds_for(rows, policy, bundle) for rows in (1, 64))
+    return Live(
+        policy,
+        bundle.manifest_sha256,
+        AnsweredBy(manifest.version, "stable", "model", None, policy.behaviour),
+        declaration.q_bound or manifest.q_bound,
+        many <= _INLINE_SECONDS,
+        CostModel(one, many),
     )
+
+
+def _seconds_for(rows: int, policy: Policy, bundle: Bundle) -> float:
+    golden = bundle.golden.observations
+    observations = np.resize(golden, (rows, *golden.shape[1:]))
     took = []
     for _ in range(5):
         began_at = time.perf_counter()
