@@ -7,7 +7,7 @@ import msgspec
 
 from contract.records import Column, Outcome, Record, TransitionRecord
 from service.errors import InvalidRequestError, ServiceError
-from service.faces.decoding import ABSENT, Step, body_decoder, check_id, is_given
+from service.faces.decoding import Step, body_decoder, check_id, is_given
 from service.faces.http import Reply, Request, Respond, Route, error_reply
 from service.inference.served import ServedPolicy
 from service.server import Server
@@ -31,7 +31,7 @@ class OutcomeBody(msgspec.Struct, forbid_unknown_fields=True):
     """The episode truly ended with this step."""
     truncated: bool = False
     """A limit cut it off: what follows still had value."""
-    final_observation: msgspec.Raw = ABSENT
+    final_observation: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
     """What the environment showed last, where the episode ended."""
 
 

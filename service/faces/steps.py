@@ -20,7 +20,6 @@ from service.faces.actions import (
     q_value_rows,
 )
 from service.faces.decoding import (
-    ABSENT,
     Step,
     body_decoder,
     check_id,
@@ -40,7 +39,7 @@ class StepRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     step: Step
     """From 0; the reward is that of the step before."""
-    observation: msgspec.Raw = ABSENT
+    observation: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
     """The newest frame, or the whole observation where frames are not stacked; left out only
     where the episode ended with the step before."""
     policy: str | None = None
@@ -50,7 +49,7 @@ class StepRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The episode truly ended with the step before."""
     truncated: bool = False
     """A limit cut it off after the step before."""
-    final_observation: msgspec.Raw = ABSENT
+    final_observation: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
     """What the environment showed last, where the episode ended."""
     action_mask: list[bool] | None = None
     deadline_ms: Milliseconds | None = None
