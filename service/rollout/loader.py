@@ -127,7 +127,7 @@ class Loader:
             if live is None:
                 bundle = await self._read(served, version)
                 policy = await asyncio.to_thread(prove, bundle)
-                live = await asyncio.to_thread(_make_live, bundle, policy, served.declaration)
+                live = await asyncio.to_thread(make_live, bundle, policy, served.declaration)
         except BundleError as error:
             # Only a verdict on these files is final: whatever else went wrong is tried again.
             self._tried[served.name] = (version, stamp)
@@ -198,7 +198,8 @@ def _stamp_of(directory: Path) -> Stamp:
     return tuple((name, status.st_mtime_ns, status.st_size) for name, status in files)
 
 
-def _make_live(bundle: Bundle, policy: Policy, declaration: PolicyDeclaration) -> Live:
+def make_live(bundle: Bundle, policy: Policy, declaration: PolicyDeclaration) -> Live:
+    """What the batcher asks: the policy, and how long it takes here."""
     manifest = bundle.manifest
     one, many = (_seconds_for(rows, policy, bundle) for rows in (1, 64))
     return Live(

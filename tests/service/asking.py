@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from contract.segments import read_records
 from service.errors import ServiceError
 from service.experience.spool import Spool, SpoolLimits
 from service.inference.batcher import BatcherLimits, Live
+from service.inference.cost import CostModel
 from service.inference.proof import prove
 from service.inference.questions import Answer, OnFallback, Question
 from service.inference.served import ServedPolicy
 from service.metrics import Metrics
+from service.rollout.loader import make_live
 from tests import builders
 
 LIMITS = SpoolLimits(commit_seconds=0.01, max_bytes=2**30, disk_free_share=0.0)
@@ -44,10 +47,13 @@ class Asking:
         self._names = 0
 
     def serve(self, directory: Path, *, runs_inline: bool = True) -> None:
-        """Let a bundle answer, on the event loop or in its thread."""
+        """Let a bundle answer, on the event loop or in its thread.
+
+        It is expected to take no time, so that only what it does take decides.
+        """
         bundle = read_bundle(directory)
-        policy = prove(bundle)
-        self.served.go_live(bundle, policy, 0.0 if runs_inline else 1.0)
+        live = make_live(bundle, prove(bundle), self.served.declaration)
+        self.served.go_live(replace(live, runs_inline=runs_inline, cost=CostModel(0.0, 0.0)))
 
     @property
     def live(self) -> Live:

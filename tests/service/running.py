@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import uvicorn
 import uvloop
+from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from contract.ledger import LEDGER_FILE, Entry, FileLedger, append_latest
@@ -39,6 +40,7 @@ def settings_for(data: Path, **changes: Any) -> ServiceSettings:
         "reload_seconds": 0.1,
         "spool_commit_seconds": 0.01,
         "drain_seconds": 5.0,
+        "drain_notice_seconds": 0.0,
         "keep_alive_seconds": 30.0,
     }
     return ServiceSettings(**(fields | changes))
@@ -134,11 +136,16 @@ def actions_call(decision_id: str, rows: int = 1) -> bytes:
 
 def sample(exposition: str, name: str, **labels: str) -> float:
     """One sample of a metrics page; KeyError where there is none."""
-    for family in text_string_to_metric_families(exposition):
+    for family in families_of(exposition):
         for each in family.samples:
             if each.name == name and each.labels == labels:
                 return each.value
     raise KeyError(f"{name}{labels}")
+
+
+def families_of(exposition: str) -> list[Metric]:
+    """A metrics page, parsed."""
+    return list(text_string_to_metric_families(exposition))  # type: ignore[no-untyped-call]
 
 
 def wait_until(holds: Callable[[], bool], what: str) -> None:

@@ -103,6 +103,7 @@ def test_the_heuristic_answers_by_the_deadline_while_the_model_still_runs(tmp_pa
             assert {entry.source for entry in who(answer)} == {"model"}
         logged = await asking.logged()
         assert sorted(sum(batch.row_counts) for batch in logged) == [1, 1, 64]
+        assert not any(batch.is_late for batch in logged)
 
     asyncio.run(scenario())
 
@@ -126,9 +127,11 @@ def test_a_question_in_the_running_batch_is_answered_once_its_neighbours_by_the_
             [1, 1, 1],
             [1, 1, 0],
         ]
-        # Its late answer is dropped: the log holds each row once.
         logged = await asking.logged()
-        assert sorted(sum(batch.row_counts) for batch in logged) == [3, 35]
+        rows = [(sum(batch.row_counts), batch.is_late) for batch in logged]
+        # What the model would have said is kept, as what it is.
+        assert rows == [(3, False), (3, True), (35, False)]
+        assert logged[1].actions.array().tolist() == [0, 0, 0]
 
     asyncio.run(scenario())
 
