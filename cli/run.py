@@ -112,7 +112,14 @@ def _make_policy(config: RunConfig, console: Console, stop: threading.Event) -> 
 
 def _serve(config: RunConfig, console: Console, stop: threading.Event) -> None:
     url = f"http://127.0.0.1:{config.port}"
-    service = _start("service", "--data", str(config.data), "--port", str(config.port))
+    service = _start(
+        "service",
+        "--data",
+        str(config.data),
+        "--port",
+        str(config.port),
+        *("--drain-notice-seconds", "0"),
+    )
     try:
         _wait_until_ready(service, url, stop)
         console.print(_welcome(url, config.policy), highlight=False)

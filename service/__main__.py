@@ -70,7 +70,7 @@ class Supervisor:
         self._generation += 1
         name = f"worker-{slot}-{self._generation}"
         worker = self._context.Process(
-            target=self._in_worker, args=(name,), name=name, daemon=False
+            target=self._in_worker, args=(slot, name), name=name, daemon=False
         )
         # Until the child has handlers of its own, a signal would be taken by its copy of ours.
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
@@ -80,13 +80,13 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
         self._workers[slot] = (worker, time.monotonic())
 
-    def _in_worker(self, name: str) -> None:
+    def _in_worker(self, slot: int, name: str) -> None:
         os.close(self._life)
         for number in _STOPS:
             # uvicorn takes these over while it serves, and raises them again once it is done.
             signal.signal(number, lambda *_: sys.exit(0))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
-        run_worker(self._settings, self._listening, name, self._death_read)
+        run_worker(self._settings, self._listening, slot, name, self._death_read)
 
     def _replace_dead(self) -> int:
         """Start anew what died; the status to exit with where that would not help."""
@@ -109,7 +109,8 @@ class Supervisor:
         workers = [worker for worker, _ in self._workers.values()]
         for worker in workers:
             worker.terminate()
-        until = time.monotonic() + self._settings.drain_seconds + _KILL_GRACE_SECONDS
+        notice = self._settings.drain_notice_seconds
+        until = time.monotonic() + notice + self._settings.drain_seconds + _KILL_GRACE_SECONDS
         for worker in workers:
             worker.join(max(0.0, until - time.monotonic()))
             if worker.is_alive():

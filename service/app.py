@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -27,6 +28,7 @@ from service.faces.documentation import body_schema, response_schema
 from service.faces.hot import HOT_ROUTES, find_hot_route
 from service.faces.http import Reply, Route, call_face, error_reply
 from service.faces.http import Request as HotRequest
+from service.faces.steps import OWN_STEPS
 from service.metrics import Metrics
 from service.pages import Page
 from service.server import Server
@@ -35,13 +37,14 @@ from service.settings import ServiceSettings
 _log = structlog.get_logger(__name__)
 
 
-def create_app(settings: ServiceSettings, page: Page | None = None) -> FastAPI:
+def create_app(settings: ServiceSettings, page: Page | None = None, slot: int = 0) -> FastAPI:
     """Build the application; nothing is global, so tests can run several side by side."""
-    server = Server(settings, Metrics(page))
+    server = Server(settings, Metrics(page), slot)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await server.start()
+        await server.siblings.start(partial(call_face, server, OWN_STEPS))
         yield
         await server.stop()
 

@@ -260,6 +260,9 @@ class FastLane(HttpToolsProtocol):
         self.lane_server.count_request(cycle.route.path, reply.status)
         if cycle.disconnected or self.transport.is_closing():
             return
+        if self.lane_server.state != "ready" and not self.pipeline:
+            # Draining: the client's next request goes to a replica that stays.
+            cycle.keep_alive = False
         self._write(reply, keep_alive=cycle.keep_alive)
         if not cycle.keep_alive:
             # Whatever was pipelined behind it gets no answer.

@@ -22,8 +22,9 @@ from service.metrics import Counter, Metrics
 from service.rollout.loader import Loader
 from service.rollout.rollout import Rollout
 from service.settings import ServiceSettings
+from service.siblings import Siblings
 
-State = Literal["starting", "ready", "draining"]
+State = Literal["starting", "ready", "draining", "stopping"]
 
 _START_SECONDS: Final = 30.0
 """After so long the heuristic stands, whatever still loads."""
@@ -34,7 +35,7 @@ _log = structlog.get_logger(__name__)
 class Server:
     """Owns everything of one worker. Made before the event loop runs, started on it."""
 
-    def __init__(self, settings: ServiceSettings, metrics: Metrics) -> None:
+    def __init__(self, settings: ServiceSettings, metrics: Metrics, slot: int = 0) -> None:
         self.settings = settings
         self.metrics = metrics
         self.keys = Keys(settings.keys_file)
@@ -60,6 +61,7 @@ class Server:
             f"worker {self.spool.producer}",
             metrics,
         )
+        self.siblings = Siblings(settings.data / "run", slot, settings.workers)
         self.episodes = OpenEpisodes(
             settings.episodes_max_bytes,
             settings.episode_silent_seconds,
@@ -89,7 +91,8 @@ class Server:
 
     async def stop(self) -> None:
         """Finish what is in flight, flush the log, let everything go."""
-        self.state = "draining"
+        self.state = "stopping"
+        await self.siblings.stop()
         if self._loading is not None:
             self._loading.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -129,8 +132,11 @@ class Server:
         return served
 
     def refuse_unless_serving(self) -> None:
-        """Raise NotReadyError while starting or draining."""
-        if self.state != "ready":
+        """Raise NotReadyError while starting or stopping.
+
+        While draining it still answers: a balancer takes a moment to notice.
+        """
+        if self.state not in ("ready", "draining"):
             raise NotReadyError(f"the server is {self.state}")
 
     def new_decision_id(self) -> str:

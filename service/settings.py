@@ -92,6 +92,9 @@ class ServiceSettings(BaseSettings):
     keep_alive_seconds: float = Field(default=75.0, gt=0)
     """How long an idle connection is kept."""
 
+    drain_notice_seconds: float = Field(default=2.0, ge=0)
+    """How long a stopping worker says it is not ready and still answers: balancers are slow."""
+
     drain_seconds: float = Field(default=15.0, ge=0)
     """How long a stopping worker finishes what is in flight."""
 

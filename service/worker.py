@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 from types import FrameType
 
 import uvicorn
@@ -30,15 +31,31 @@ class WorkerServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, server: Server) -> None:
         super().__init__(config)
         self.worker = server
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve from now on."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal came: not ready from now on."""
-        self.worker.state = "draining"
-        super().handle_exit(sig, frame)
+        """A signal came: not ready from now on, and gone once a balancer can have noticed."""
+        notice = self.worker.settings.drain_notice_seconds
+        if self.worker.state == "ready" and notice > 0 and self._loop is not None:
+            self.worker.state = "draining"
+            leave = partial(super().handle_exit, sig, frame)
+            # A signal handler may run between any two instructions: the loop does the rest.
+            self._loop.call_soon_threadsafe(self._loop.call_later, notice, leave)
+        else:
+            super().handle_exit(sig, frame)
 
 
 def run_worker(
-    settings: ServiceSettings, listening: socket.socket, name: str, supervisor_death: int
+    settings: ServiceSettings,
+    listening: socket.socket,
+    slot: int,
+    name: str,
+    supervisor_death: int,
 ) -> None:
     """Serve on a listening socket until a signal says stop; does not return.
 
@@ -47,7 +64,7 @@ def run_worker(
     """
     configure_logs(settings.log_level, as_json=settings.log_json)
     try:
-        app = create_app(settings, Page(settings.pages, name))
+        app = create_app(settings, Page(settings.pages, name), slot)
     except (KeysError, OSError) as error:
         sys.stderr.write(f"dqn serve: {error}\n")
         sys.exit(MISCONFIGURED)

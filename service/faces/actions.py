@@ -1,6 +1,7 @@
 """`POST /v1/actions`: observations in columns, actions in columns."""
 
 from typing import Annotated, Any, Final
+from urllib.parse import parse_qsl
 
 import msgspec
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from contract.records import AnsweredBy
 from service.errors import InvalidRequestError, ServiceError
 from service.faces.decoding import (
+    ABSENT,
     Step,
     body_decoder,
     check_column,
@@ -15,7 +17,7 @@ from service.faces.decoding import (
     check_ids,
     decode_masks,
 )
-from service.faces.http import MSGPACK, Reply, Request, Respond, Route, error_reply
+from service.faces.http import MSGPACK, OCTET_STREAM, Reply, Request, Respond, Route, error_reply
 from service.inference.questions import Answer, OnFallback, Question
 from service.inference.served import ServedPolicy
 from service.server import Server
@@ -76,10 +78,15 @@ _encode_msgpack: Final = msgspec.msgpack.Encoder().encode
 
 def decide(server: Server, request: Request, respond: Respond) -> None:
     """Answer with actions, by the deadline."""
-    body = _decode(request)
+    is_raw = bool(request.query) and request.content_type.startswith(OCTET_STREAM)
+    body = _decode_query(request) if is_raw else _decode(request)
     served = server.policy(body.policy)
-    observations = served.decoder.batch(
-        body.observations, is_msgpack=request.is_msgpack, name="observations"
+    observations = (
+        served.decoder.raw_batch(request.body, name="observations")
+        if is_raw
+        else served.decoder.batch(
+            body.observations, is_msgpack=request.is_msgpack, name="observations"
+        )
     )
     rows = len(observations)
     if rows > server.settings.rows_max:
@@ -113,6 +120,21 @@ def decide(server: Server, request: Request, respond: Respond) -> None:
             tell,
         )
     )
+
+
+def _decode_query(request: Request) -> ActionsRequest:
+    """What goes with a body of raw numbers: `?policy=…&episode_ids=a,b&steps=0,7&deadline_ms=…`."""
+    try:
+        pairs = parse_qsl(request.query.decode(), strict_parsing=True)
+        fields: dict[str, Any] = dict(pairs)
+        for name in ("episode_ids", "steps"):
+            if name in fields:
+                fields[name] = fields[name].split(",")
+        if len(fields) != len(pairs) or fields.keys() & {"observations", "action_masks"}:
+            raise InvalidRequestError("query: each field once; a mask needs a JSON body")
+        return msgspec.convert(fields | {"observations": ABSENT}, ActionsRequest, strict=False)
+    except (ValueError, msgspec.ValidationError) as error:
+        raise InvalidRequestError(f"query: {error}") from error
 
 
 ACTIONS: Final = Route("/v1/actions", "act", decide)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 JSON: Final = b"application/json"
 MSGPACK: Final = b"application/msgpack"
+OCTET_STREAM: Final = b"application/octet-stream"
 
 _log = structlog.get_logger(__name__)
 

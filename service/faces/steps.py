@@ -26,7 +26,7 @@ from service.faces.decoding import (
     decode_masks,
     is_given,
 )
-from service.faces.http import MSGPACK, Reply, Request, Respond, Route, error_reply
+from service.faces.http import MSGPACK, Reply, Request, Respond, Route, call_face, error_reply
 from service.faces.outcomes import Finite
 from service.inference.episodes import OpenEpisode
 from service.inference.questions import Answer, OnFallback, Question
@@ -79,10 +79,22 @@ _encode_msgpack: Final = msgspec.msgpack.Encoder().encode
 
 def take_step(server: Server, request: Request, respond: Respond) -> None:
     """Report the last step's outcome and get the next action, by the deadline."""
-    body = _decode(request)
-    served = server.policy(body.policy)
     episode_id = request.path_parameters[0]
     check_id(episode_id, "episode_id")
+
+    def stand_in() -> None:
+        call_face(server, OWN_STEPS, request, respond)
+
+    if not server.siblings.hand_over(episode_id, request, respond, stand_in):
+        take_own_step(server, request, respond)
+
+
+def take_own_step(server: Server, request: Request, respond: Respond) -> None:
+    """A step of an episode that this worker owns, or whose owner does not answer."""
+    episode_id = request.path_parameters[0]
+    check_id(episode_id, "episode_id")
+    body = _decode(request)
+    served = server.policy(body.policy)
     _check_sense(body)
     frame = _frame(served, body.observation, request, "observation")
     final = _frame(served, body.final_observation, request, "final_observation")
@@ -125,6 +137,8 @@ def take_step(server: Server, request: Request, respond: Respond) -> None:
 
 
 STEPS: Final = Route("/v1/episodes/{episode_id}/steps", "act", take_step)
+OWN_STEPS: Final = STEPS._replace(face=take_own_step)
+"""What siblings ask for: it is not handed over again."""
 
 
 def _ask(

@@ -41,6 +41,20 @@ class ObservationDecoder:
         """One observation [*shape]; errors as `batch`."""
         return self._decode(raw, False, is_msgpack, name)
 
+    def raw_batch(self, body: bytes, *, name: str) -> npt.NDArray[Any]:
+        """Observations [N, *shape] from their bytes: C order, little-endian, nothing around them.
+
+        Raises:
+            InvalidObservationError: They are not whole observations, or not finite.
+        """
+        size = self._spec.size * self._dtype.itemsize
+        if not body or len(body) % size:
+            raise InvalidObservationError(
+                f"{name}: expected a multiple of {size} bytes, found {len(body)}"
+            )
+        array = np.frombuffer(body, self._dtype.newbyteorder("<"))
+        return self._finite(array.reshape(-1, *self._spec.shape), name)
+
     def _decode(
         self, raw: msgspec.Raw, batched: bool, is_msgpack: bool, name: str
     ) -> npt.NDArray[Any]:
@@ -61,6 +75,9 @@ class ObservationDecoder:
             raise self._misfit(nested, batched, name) from None
         if array.shape[batched:] != self._spec.shape:
             raise self._misfit(nested, batched, name)
+        return self._finite(array, name)
+
+    def _finite(self, array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
         # The sum of finite numbers may overflow too: only then is each one looked at.
         if self._is_float and not isfinite(array.sum()) and not np.isfinite(array).all():
             where = np.argwhere(~np.isfinite(array))[0].tolist()
