@@ -5,15 +5,28 @@ from contract.manifest import Distribution, Manifest, Parity, Profile
 
 
 def render_card(
-    manifest: Manifest, declaration: PolicyDeclaration, profile: Profile, parity: Parity
+    manifest: Manifest,
+    declaration: PolicyDeclaration,
+    profile: Profile,
+    parity: Parity,
+    possible_q: float | None,
 ) -> str:
-    """The card as Markdown."""
+    """The card as Markdown.
+
+    Args:
+        manifest: All that the version promises.
+        declaration: What the policy is in all its versions.
+        profile: The manifest's.
+        parity: The manifest's.
+        possible_q: The largest |Q| that rewards and discount allow.
+    """
     sections = (
         _what(manifest, declaration),
         _how_good(manifest, profile),
         _how_it_behaves(declaration, profile),
+        _q_values(manifest, profile, possible_q),
         _training(manifest),
-        _proof(manifest, profile, parity),
+        _proof(manifest, parity),
         _next_steps(manifest),
     )
     return "\n".join(sections)
@@ -73,6 +86,23 @@ Drift is judged by the deciles of {len(profile.observation_deciles)} observation
 """
 
 
+def _q_values(manifest: Manifest, profile: Profile, possible_q: float | None) -> str:
+    if possible_q is None or manifest.q_bound is None:
+        bound = "Rewards and discount set no bound on |Q|, so none is served by."
+    else:
+        bound = (
+            f"Rewards and discount allow |Q| up to {possible_q:.4g}. Beyond "
+            f"{manifest.q_bound:.4g} the heuristic answers."
+        )
+    met = profile.absolute_q_maximum
+    warning = ""
+    if possible_q is not None and met > possible_q:
+        warning = f" **The network overestimates, by up to {met / possible_q - 1:.0%}.**"
+    return f"""\
+Training and profile met |Q| up to {met:.4g}. {bound}{warning}
+"""
+
+
 def _training(manifest: Manifest) -> str:
     lineage = manifest.lineage
     transform = manifest.reward_transform
@@ -104,12 +134,7 @@ The whole configuration is in `manifest.json` under `lineage`.
 """
 
 
-def _proof(manifest: Manifest, profile: Profile, parity: Parity) -> str:
-    bound = (
-        "no bound on |Q| is known"
-        if manifest.q_bound is None
-        else f"|Q| may reach {manifest.q_bound:g}"
-    )
+def _proof(manifest: Manifest, parity: Parity) -> str:
     batches = ", ".join(map(str, parity.batches))
     return f"""\
 ## What was proven
@@ -117,8 +142,7 @@ def _proof(manifest: Manifest, profile: Profile, parity: Parity) -> str:
 The graph (ONNX opset {manifest.opset}) answers as the network does at batches of {batches}: \
 Q-values differ by at most {parity.max_q_difference:.1e} of max(1, |Q|), \
 {parity.actions_differing} actions differ, {parity.near_ties} rows are near-ties. It was read back \
-from disk and held to its hashes, its golden batch and its declaration. By rewards and discount \
-{bound}; training and profile met {profile.absolute_q_maximum:.4g}.
+from disk and held to its hashes, its golden batch and its declaration.
 """
 
 

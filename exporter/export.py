@@ -20,7 +20,7 @@ from exporter.card import render_card
 from exporter.config import ExportConfig
 from exporter.declare import choose_declaration
 from exporter.graph import ServingGraph, export_graph, read_opset
-from exporter.manifest import check_q_bound, make_manifest
+from exporter.manifest import check_divergence, largest_possible_q, make_manifest, q_bound
 from exporter.profile import collect_greedy, heuristic_returns, make_profile
 from exporter.publish import publish
 from exporter.triton import triton_config
@@ -80,7 +80,8 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Path:
     say("holding the graph against the network")
     served = Policy(manifest, open_session(model))
     parity = _check_parity(graph, served, rollout.observations, config.seed)
-    check_q_bound(manifest.q_bound, rollout.q_values)
+    possible_q = largest_possible_q(metadata)
+    check_divergence(possible_q, rollout.q_values)
     profile = make_profile(rollout, graph, metadata.statistics.absolute_q_values.maximum)
 
     say("playing the heuristic")
@@ -92,7 +93,12 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Path:
         config.seed,
     ).mean()
     manifest = manifest.model_copy(
-        update={"parity": parity, "profile": profile, "floor": float(floor)}
+        update={
+            "q_bound": q_bound(possible_q, profile.absolute_q_maximum),
+            "parity": parity,
+            "profile": profile,
+            "floor": float(floor),
+        }
     )
 
     say("writing and proving the bundle")
@@ -103,7 +109,7 @@ def export(config: ExportConfig, say: Say = lambda _: None) -> Path:
         manifest,
         model=model,
         golden=Golden(golden_observations, graph.decide(golden_observations).q_values),
-        card=render_card(manifest, declaration, profile, parity),
+        card=render_card(manifest, declaration, profile, parity, possible_q),
         triton_config=triton_config(config.policy, proto),
     )
 

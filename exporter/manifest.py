@@ -14,10 +14,13 @@ from contract.manifest import ACTIONS, FEATURES, Q_VALUES, Lineage, Manifest
 from exporter.config import ExportConfig
 from training.checkpoint import NETWORK_FILE, CheckpointError, CheckpointMetadata
 
+DIVERGED_FACTOR: Final = 3.0
+"""Where training, too, gives a run up by default."""
+
 _PACKAGES: Final = ("onnx", "onnxruntime", "onnxscript")
 _Q_BOUND_MARGIN: Final = 1.05
-_LARGEST_SHARE_BEYOND_BOUND: Final = 0.001
-"""Of served rows: where a server's breaker would open."""
+_LARGEST_DIVERGED_SHARE: Final = 0.001
+"""Of the rows of a profile."""
 
 
 def make_manifest(
@@ -30,7 +33,7 @@ def make_manifest(
     num_features: int,
     created_at: str,
 ) -> Manifest:
-    """All that holds before anything is measured; profile, floor, parity and hashes come later."""
+    """All that holds before anything is measured; bounds, profile, floor and hashes come later."""
     return Manifest(
         policy=config.policy,
         version=version_number,
@@ -43,15 +46,14 @@ def make_manifest(
         discount=metadata.discount,
         n_step=metadata.n_step,
         reward_transform=metadata.reward_transform,
-        q_bound=q_bound(metadata),
         heuristic_behaviour=declaration.heuristic.behaviour,
         lineage=_lineage(config, metadata, created_at),
         sha256={},
     )
 
 
-def q_bound(metadata: CheckpointMetadata) -> float | None:
-    """The largest |Q| that the rewards met in training could add up to, with a margin of 5 %.
+def largest_possible_q(metadata: CheckpointMetadata) -> float | None:
+    """The most that the rewards met in training, for ever, could add up to.
 
     None where no reward was met, all were 0, or nothing is discounted: then there is no bound.
     """
@@ -60,24 +62,38 @@ def q_bound(metadata: CheckpointMetadata) -> float | None:
         return None
     extremes = (rewards.minimum, rewards.maximum)
     largest_reward = max(abs(metadata.reward_transform.apply(reward)) for reward in extremes)
-    return _Q_BOUND_MARGIN * largest_reward / (1 - metadata.discount) or None
+    return largest_reward / (1 - metadata.discount) or None
 
 
-def check_q_bound(bound: float | None, q_values: npt.NDArray[np.float32]) -> None:
-    """Raise BundleError where a server would answer by heuristic for what the policy itself does.
+def q_bound(possible: float | None, met: float) -> float | None:
+    """Beyond which |Q| a row is answered by the heuristic.
+
+    A network that overestimates can be a good policy, as only the order of its Q-values is acted
+    on; its own measured range must not take it off its traffic.
 
     Args:
-        bound: The manifest's.
+        possible: What rewards and discount allow.
+        met: The largest |Q| of training and profile.
+    """
+    return None if possible is None else _Q_BOUND_MARGIN * max(possible, met)
+
+
+def check_divergence(possible: float | None, q_values: npt.NDArray[np.float32]) -> None:
+    """Raise BundleError where Q-values have left all proportion to what there is to gain.
+
+    Args:
+        possible: What rewards and discount allow.
         q_values: Of greedy episodes, [N, num_actions].
     """
-    if bound is None:
+    if possible is None:
         return
-    share = float((np.abs(q_values).max(axis=1) > bound).mean())
-    if share > _LARGEST_SHARE_BEYOND_BOUND:
+    largest = np.abs(q_values).max(axis=1)
+    share = float((largest > DIVERGED_FACTOR * possible).mean())
+    if share > _LARGEST_DIVERGED_SHARE:
         raise BundleError(
-            f"|Q| is beyond {bound:.4g}, the most that rewards and discount allow, in {share:.1%} "
-            f"of the observations (up to {np.abs(q_values).max():.4g}): the network overestimates, "
-            "and the heuristic would have to answer those"
+            f"the network has diverged: |Q| is up to {largest.max():.4g} and in {share:.1%} of the "
+            f"observations beyond {DIVERGED_FACTOR:g} times {possible:.4g}, which is the most that "
+            "rewards and discount allow"
         )
 
 

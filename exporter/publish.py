@@ -66,6 +66,7 @@ def _make_directory(directory: Path, undo: ExitStack) -> None:
     for path in (*reversed(directory.parents), directory):
         if not path.exists():
             path.mkdir(exist_ok=True)
+            sync_directory(path.parent)
             undo.callback(_remove_if_empty, path)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from contract.bundle import Bundle, read_bundle
+from contract.bundle import Bundle, BundleError, read_bundle
 from contract.declaration import DeclarationError, write_declaration
 from exporter.config import ExportConfig
 from exporter.declare import choose_declaration
@@ -19,6 +19,7 @@ from service.inference.proof import prove
 from tests.exporter.checkpoints import (
     TRAINING_Q_MAXIMUM,
     metadata,
+    moments,
     network,
     write_small_checkpoint,
 )
@@ -151,6 +152,14 @@ def test_a_network_that_gives_nan_leaves_nothing(tmp_path: Path) -> None:
         broken.layers[0].get_parameter("bias")[3] = torch.nan
     write_small_checkpoint(tmp_path / "checkpoint", broken)
     with pytest.raises(ParityError):
+        export(config(tmp_path))
+    assert not (tmp_path / "repository").exists()
+
+
+def test_a_network_that_has_diverged_leaves_nothing(tmp_path: Path) -> None:
+    poor = metadata().statistics.model_copy(update={"rewards": moments(0.0, 1e-5)})
+    write_small_checkpoint(tmp_path / "checkpoint", statistics=poor)
+    with pytest.raises(BundleError, match="diverged"):
         export(config(tmp_path))
     assert not (tmp_path / "repository").exists()
 

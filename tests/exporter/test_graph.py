@@ -77,7 +77,7 @@ def test_a_wide_penultimate_layer_is_projected_so_that_distances_stay() -> None:
     ratios = np.linalg.norm(features[1:] - features[:-1], axis=1) / np.linalg.norm(
         penultimate[1:] - penultimate[:-1], axis=1
     )
-    assert 0.8 < ratios.mean() < 1.2
+    assert 0.9 < ratios.mean() < 1.1  # The first 64 columns alone give 0.8.
 
 
 def test_a_narrow_penultimate_layer_is_the_features_itself() -> None:
