@@ -64,6 +64,8 @@ class Loader:
         self._metrics = metrics
         self._tried: dict[str, tuple[int, Stamp]] = {}
         self._resident: dict[str, list[Live]] = {}
+        self._checked: dict[str, Live] = {}
+        """What was proven last, most often to be promoted at once."""
         self._looking = asyncio.Lock()
         self.faults: dict[str, str] = {}
         """Why something cannot be served at all: by policy, or under `ledger`."""
@@ -82,15 +84,13 @@ class Loader:
                 if state.stable is not None:
                     await self._bring_to(served, state.stable)
 
-    async def check(self, policy: str, version: int) -> Bundle:
-        """Read a version and hold it to everything, without serving it.
+    async def check(self, policy: str, version: int) -> None:
+        """Read a version and hold it to everything, without serving it; what is resident has been.
 
         Raises:
             BundleError: It may not serve.
         """
-        bundle = await self._read(self._policies[policy], version)
-        await asyncio.to_thread(prove, bundle)
-        return bundle
+        self._checked[policy] = await self._proven(self._policies[policy], version)
 
     async def _follow_ledger(self) -> None:
         try:
@@ -123,11 +123,7 @@ class Loader:
             return
         began_at = time.perf_counter()
         try:
-            live = self._resident_version(served.name, version)
-            if live is None:
-                bundle = await self._read(served, version)
-                policy = await asyncio.to_thread(prove, bundle)
-                live = await asyncio.to_thread(make_live, bundle, policy, served.declaration)
+            live = await self._proven(served, version)
         except BundleError as error:
             # Only a verdict on these files is final: whatever else went wrong is tried again.
             self._tried[served.name] = (version, stamp)
@@ -144,20 +140,22 @@ class Loader:
         details = {"bundle_sha256": live.bundle_sha256, "seconds": took}
         await self._record(served.name, version, "load", "wanted by the ledger", details)
 
-    def _resident_version(self, name: str, version: int) -> Live | None:
-        for live in self._resident.get(name, ()):
+    async def _proven(self, served: ServedPolicy, version: int) -> Live:
+        """A version that may serve: one in memory, else read and held to everything."""
+        in_memory = list(self._resident.get(served.name, ()))
+        if served.name in self._checked:
+            in_memory.append(self._checked[served.name])
+        for live in in_memory:
             if live.policy.manifest.version == version:
                 return live
-        return None
-
-    async def _read(self, served: ServedPolicy, version: int) -> Bundle:
         directory = self._repository / served.name / str(version)
         bundle = await asyncio.to_thread(read_bundle, directory)
         check_declared(bundle, served.declaration)
         if bundle.manifest.policy != served.name:
             raise BundleError(f"{directory}: the manifest is of policy {bundle.manifest.policy!r}")
         await prove_in_child(bundle)
-        return bundle
+        policy = await asyncio.to_thread(prove, bundle)
+        return await asyncio.to_thread(make_live, bundle, policy, served.declaration)
 
     async def _report_failure(self, served: ServedPolicy, version: int, fault: str) -> None:
         served.set_fault(f"version {version} does not load: {fault}", "load_failed")
