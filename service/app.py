@@ -23,7 +23,7 @@ from service.errors import (
     ServiceError,
     UnknownPathError,
 )
-from service.faces import health, operator, policies
+from service.faces import health, inference_models, inference_repository, operator, policies
 from service.faces.documentation import body_schema, response_schema
 from service.faces.hot import HOT_ROUTES, find_hot_route
 from service.faces.http import Reply, Route, call_face, error_reply
@@ -60,7 +60,13 @@ def create_app(settings: ServiceSettings, page: Page | None = None, slot: int = 
         _add_hot_route(app, server, route)
         for status in (200, *ERROR_STATUSES):
             server.metrics.counter("dqn_http_requests_total", route.path, str(status))
-    for router in (health.router, policies.router, operator.router):
+    for router in (
+        health.router,
+        policies.router,
+        operator.router,
+        inference_models.router,
+        inference_repository.router,
+    ):
         app.include_router(router)
     _add_error_handlers(app)
     app.add_middleware(BodyLimit, max_bytes=settings.body_max_bytes)

@@ -5,6 +5,7 @@ ServiceError
 │   └── InvalidObservationError
 ├── MalformedBodyError       400  the body is not JSON or MessagePack
 ├── PayloadTooLargeError     413
+├── UnsupportedEncodingError 415
 ├── UnauthorizedError        401
 ├── ForbiddenError           403
 ├── UnknownPolicyError       404
@@ -53,6 +54,14 @@ class PayloadTooLargeError(ServiceError):
 
     status = 413
     code = "payload_too_large"
+
+
+class UnsupportedEncodingError(ServiceError):
+    """The body is compressed in a way that is not read."""
+
+    status = 415
+    code = "unsupported_encoding"
+    headers = (("accept-encoding", "gzip, deflate"),)
 
 
 class UnauthorizedError(ServiceError):

@@ -5,6 +5,8 @@ from typing import Any, Final
 import msgspec
 
 from service.faces.actions import ActionsRequest, ActionsResponse
+from service.faces.inference_answers import InferResponse
+from service.faces.inference_protocol import InferRequest
 from service.faces.outcomes import (
     OutcomeBody,
     OutcomesRequest,
@@ -14,6 +16,20 @@ from service.faces.outcomes import (
 )
 from service.faces.steps import StepRequest, StepResponse
 
+_INFER: Final[tuple[type, type, dict[str, Any]]] = (
+    InferRequest,
+    InferResponse,
+    {
+        "inputs": [
+            {
+                "name": "observations",
+                "datatype": "FP32",
+                "shape": [1, 4],
+                "data": [0.01, -0.02, 0.03, 0.04],
+            }
+        ]
+    },
+)
 _NUMBERS: Final = {"type": "array", "items": {}, "description": "Nested arrays of numbers."}
 
 _BODIES: Final[dict[str, tuple[type, type, dict[str, Any]]]] = {
@@ -27,6 +43,8 @@ _BODIES: Final[dict[str, tuple[type, type, dict[str, Any]]]] = {
         StepResponse,
         {"step": 0, "observation": [0.01, -0.02, 0.03, 0.04]},
     ),
+    "/v2/models/{model}/infer": _INFER,
+    "/v2/models/{model}/versions/{version}/infer": _INFER,
     "/v1/outcomes": (
         OutcomesRequest,
         ResultsResponse,

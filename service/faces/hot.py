@@ -6,10 +6,18 @@ from urllib.parse import unquote_to_bytes
 
 from service.faces.actions import ACTIONS
 from service.faces.http import Route
+from service.faces.inference_protocol import INFER, INFER_VERSION
 from service.faces.outcomes import OUTCOMES, TRANSITIONS
 from service.faces.steps import STEPS
 
-HOT_ROUTES: Final[tuple[Route, ...]] = (ACTIONS, STEPS, OUTCOMES, TRANSITIONS)
+HOT_ROUTES: Final[tuple[Route, ...]] = (
+    ACTIONS,
+    STEPS,
+    OUTCOMES,
+    TRANSITIONS,
+    INFER,
+    INFER_VERSION,
+)
 _PLAIN: Final = {route.path.encode(): (route, ()) for route in HOT_ROUTES}
 _PATTERNS: Final = tuple(
     (re.compile(re.sub(r"\{\w+\}", r"([^/]+)", route.path).encode()), route)

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import InvalidObservationError, InvalidRequestError, MalformedBodyError
-from service.faces.decoding import ABSENT
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
@@ -52,7 +51,7 @@ class InputTensor(msgspec.Struct):
     shape: list[Count]
     datatype: str
     parameters: InputParameters | None = None
-    data: msgspec.Raw = ABSENT
+    data: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
     """Numbers in C order, flat or nested."""
 
     @property
@@ -125,7 +124,7 @@ def take_blobs(tensors: list[InputTensor], rest: memoryview) -> list[memoryview 
             continue
         if start + size > len(rest):
             raise InvalidRequestError(
-                f"inputs.{tensor.name}: expected {size} bytes behind the JSON, "
+                f"inputs.{tensor.name[:64]}: expected {size} bytes behind the JSON, "
                 f"found {len(rest) - start}"
             )
         blobs.append(rest[start : start + size])
@@ -162,9 +161,7 @@ def read_tensor(
             f"{where}: expected its data once, as `data` or by `binary_data_size`, "
             f"found {'both' if has_json else 'neither'}"
         )
-    array = (
-        _from_json(tensor, dtype, where) if blob is None else _from_bytes(tensor, blob, source)
-    )
+    array = _from_json(tensor, dtype, where) if blob is None else _from_bytes(tensor, blob, source)
     return _converted(array, dtype, where)
 
 
@@ -196,9 +193,7 @@ def _source_dtype(tensor: InputTensor, dtype: np.dtype[Any], where: str) -> np.d
     return source
 
 
-def _from_bytes(
-    tensor: InputTensor, blob: memoryview, source: np.dtype[Any]
-) -> npt.NDArray[Any]:
+def _from_bytes(tensor: InputTensor, blob: memoryview, source: np.dtype[Any]) -> npt.NDArray[Any]:
     expected = prod(tensor.shape) * source.itemsize
     if len(blob) != expected:
         raise InvalidObservationError(
