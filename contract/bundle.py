@@ -132,6 +132,11 @@ def encode_golden(golden: Golden) -> bytes:
 
 
 def _read_contents(directory: Path) -> Bundle:
+    if not (directory / MODEL_FILE).exists() and any(directory.glob("*.pt*")):
+        raise BundleError(
+            f"{directory}: holds TorchScript, which PyTorch has deprecated and nothing here runs; "
+            "export the checkpoint to ONNX with `dqn export`"
+        )
     manifest_bytes = _read_file(directory / MANIFEST_FILE, _MAX_OTHER_BYTES)
     try:
         manifest = decode_manifest(manifest_bytes)

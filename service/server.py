@@ -58,6 +58,7 @@ class Server:
             self.policies,
             self._declare,
             settings.allowed_heuristics,
+            settings.execution_providers,
             f"worker {self.spool.producer}",
             metrics,
         )

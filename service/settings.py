@@ -113,6 +113,9 @@ class ServiceSettings(BaseSettings):
     redis_url: SecretStr | None = None
     """Where the spool is shipped to; not set, it stays on this machine."""
 
+    execution_providers: tuple[Literal["cpu", "cuda", "tensorrt"], ...] = ("cpu",)
+    """Where models run, in order of preference; each is proven by the same golden batch."""
+
     allowed_heuristics: tuple[str, ...] = ()
     """Python functions, `module:name`, that a policy may name as its heuristic."""
 

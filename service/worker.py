@@ -13,6 +13,7 @@ import uvloop
 from fastapi import FastAPI
 
 from service.app import create_app
+from service.inference.policy import missing_providers
 from service.keys import KeysError
 from service.lane import close_overdue, fast_lane
 from service.logs import configure_logs
@@ -63,6 +64,10 @@ def run_worker(
     behind would hold the port and the spool.
     """
     configure_logs(settings.log_level, as_json=settings.log_json)
+    missing = missing_providers(settings.execution_providers)
+    if missing:
+        sys.stderr.write(f"dqn serve: ONNX Runtime has no execution provider {missing[0]!r} here\n")
+        sys.exit(MISCONFIGURED)
     try:
         app = create_app(settings, Page(settings.pages, name), slot)
     except (KeysError, OSError) as error:

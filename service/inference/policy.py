@@ -1,7 +1,7 @@
 """One version of a policy, loaded: observations in, actions and Q-values out."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,12 @@ import onnxruntime as ort
 from contract.declaration import legal_actions
 from contract.manifest import ACTION_MASK, ACTIONS, OBSERVATIONS, Q_VALUES, Manifest
 
-Provider = str
+Provider = Literal["cpu", "cuda", "tensorrt"]
+_PROVIDERS: Final[dict[Provider, str]] = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
 
 
 class Decided(NamedTuple):
@@ -51,9 +56,13 @@ class Policy:
         return Decided(actions, q_values)
 
 
-def open_session(
-    model: bytes, providers: Sequence[Provider] = ("CPUExecutionProvider",)
-) -> ort.InferenceSession:
+def missing_providers(providers: Sequence[Provider]) -> list[Provider]:
+    """Those that the installed ONNX Runtime has not: it would fall back in silence."""
+    available = ort.get_available_providers()
+    return [each for each in providers if _PROVIDERS[each] not in available]
+
+
+def open_session(model: bytes, providers: Sequence[Provider] = ("cpu",)) -> ort.InferenceSession:
     """A session over these bytes: one thread, no spinning, every graph optimisation.
 
     One thread because the service scales by workers, and because two sessions with pools of their
@@ -66,4 +75,4 @@ def open_session(
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4
-    return ort.InferenceSession(model, options, providers=list(providers))
+    return ort.InferenceSession(model, options, providers=[_PROVIDERS[each] for each in providers])

@@ -81,7 +81,7 @@ async def prove_in_child(bundle: Bundle) -> None:
         raise BundleError(said or f"the model crashed its child process ({child.returncode})")
 
 
-def prove(bundle: Bundle, providers: Sequence[Provider] = ("CPUExecutionProvider",)) -> Policy:
+def prove(bundle: Bundle, providers: Sequence[Provider] = ("cpu",)) -> Policy:
     """Open the bundle's model here and hold it to its manifest and its golden batch.
 
     Raises:

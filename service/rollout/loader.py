@@ -8,7 +8,7 @@ again once its files change.
 import asyncio
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +27,7 @@ from contract.ledger import Entry, LedgerError
 from contract.records import AnsweredBy
 from service.inference.batcher import Live
 from service.inference.cost import CostModel
-from service.inference.policy import Policy
+from service.inference.policy import Policy, Provider
 from service.inference.proof import check_declared, prove, prove_in_child
 from service.inference.served import ServedPolicy
 from service.metrics import Metrics
@@ -52,6 +52,7 @@ class Loader:
         policies: dict[str, ServedPolicy],
         declare: Callable[[str, PolicyDeclaration], ServedPolicy],
         allowed_heuristics: tuple[str, ...],
+        providers: Sequence[Provider],
         who: str,
         metrics: Metrics,
     ) -> None:
@@ -60,6 +61,7 @@ class Loader:
         self._policies = policies
         self._declare = declare
         self._allowed_heuristics = allowed_heuristics
+        self._providers = providers
         self._who = who
         self._metrics = metrics
         self._tried: dict[str, tuple[int, Stamp]] = {}
@@ -154,7 +156,7 @@ class Loader:
         if bundle.manifest.policy != served.name:
             raise BundleError(f"{directory}: the manifest is of policy {bundle.manifest.policy!r}")
         await prove_in_child(bundle)
-        policy = await asyncio.to_thread(prove, bundle)
+        policy = await asyncio.to_thread(prove, bundle, self._providers)
         return await asyncio.to_thread(make_live, bundle, policy, served.declaration)
 
     async def _report_failure(self, served: ServedPolicy, version: int, fault: str) -> None:

@@ -223,3 +223,9 @@ def test_bundle_of_frames_keeps_their_dtype(tmp_path: Path) -> None:
     declared = declaration(observation=ObservationSpec(shape=(4,), dtype="uint8"))
     found = read_bundle(write_policy(tmp_path, declared))
     assert found.golden.observations.dtype == np.uint8
+
+
+def test_torchscript_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes(b"PK")
+    with pytest.raises(BundleError, match="TorchScript, which PyTorch has deprecated"):
+        read_bundle(tmp_path)
