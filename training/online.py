@@ -156,11 +156,12 @@ class _Session:
 
     def _evaluate(self) -> bool:
         """Evaluate, keep the checkpoint if it is the best so far, say whether the goal is met."""
+        goal = self._config.target_return
         result = self._play(self._config.evaluation_episodes)
-        if self._meets_goal(result):
+        if goal is not None and result.mean_return >= goal:
             # A few lucky episodes are not a policy that holds: ask more of it.
             result = self._play(self._config.confirmation_episodes)
-        is_goal_met = self._meets_goal(result)
+        is_goal_met = goal is not None and result.meets(goal, self._config.target_calibration)
         if is_goal_met or self._best_return is None or result.mean_return >= self._best_return:
             self._best_return = result.mean_return
             write_checkpoint(
@@ -169,10 +170,6 @@ class _Session:
                 self._run.learner.online_network,
             )
         return is_goal_met
-
-    def _meets_goal(self, result: EvaluationResult) -> bool:
-        goal = self._config.target_return
-        return goal is not None and result.meets(goal, self._config.target_calibration)
 
     def _play(self, num_episodes: int) -> EvaluationResult:
         result = self._run.evaluate(num_episodes)

@@ -11,7 +11,7 @@ from training import schedules
 from training.actor import Walk, q_function, walk
 from training.checkpoint import CheckpointMetadata, RunState
 from training.config import TrainingConfig
-from training.divergence import check_divergence, largest_possible_q
+from training.divergence import check_divergence, q_limit
 from training.environments import (
     Environments,
     EpisodeState,
@@ -245,9 +245,11 @@ class TrainingRun:
         check_divergence(
             self.loss,
             float(figures.q_values.abs().max()),
-            self.config.q_limit_factor
-            * largest_possible_q(
-                self.tracker.rewards, self.config.reward_transform, self.config.discount
+            q_limit(
+                self.tracker.rewards,
+                self.config.reward_transform,
+                self.config.discount,
+                self.config.q_limit_factor,
             ),
             self.learner.num_updates,
         )

@@ -6,7 +6,8 @@ import pytest
 
 from contract.manifest import RewardTransform
 from tests.training.builders import CORRIDOR, register_corridor
-from training.evaluate import Episode, EvaluationResult, discounted_return, evaluate, play
+from training.episodes import Episode, discounted_return, play
+from training.evaluate import EvaluationResult, evaluate
 
 
 @pytest.fixture(autouse=True)
