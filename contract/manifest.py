@@ -120,7 +120,7 @@ class Manifest(Record):
     n_step: int = Field(default=1, ge=1)
     reward_transform: RewardTransform = RewardTransform()
     q_bound: float | None = Field(default=None, gt=0)
-    """Largest |Q| that the rewards and the discount allow."""
+    """Largest |Q| that may be served: what the rewards allow or training met, and a margin."""
     heuristic_behaviour: str
     floor: float | None = None
     """The heuristic's mean return, measured at export."""

@@ -43,7 +43,7 @@ from contract.records import (
 POLICY = "cartpole"
 WEIGHTS = ((0.0, 0.0, -3.0, -1.0), (0.0, 0.0, 3.0, 1.0))
 BIAS = (0.02, 0.01)
-OPSET = 17
+OPSET = 18
 MODEL = AnsweredBy(
     version=3, variant="stable", source="model", reason=None, behaviour=f"{POLICY}@3"
 )
