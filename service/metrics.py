@@ -99,7 +99,7 @@ FAMILIES: Final = (
         ("policy", "variant"), (0.001, 0.003, 0.01, 0.03, *_POSITIVE),
     ),
     Family(
-        "dqn_q_value_max", "max", "Largest finite |Q| answered since start.", ("policy", "variant")
+        "dqn_q_value_max", "max", "Largest finite |Q| of the version that serves.", ("policy", "variant")
     ),
     Family(
         "dqn_q_value_training_max", "latest", "Largest |Q| met in training.", ("policy", "variant")
@@ -111,7 +111,7 @@ FAMILIES: Final = (
     Family("dqn_outcomes_total", "counter", "Outcomes received.", ("result",)),
     Family("dqn_records_total", "counter", "Records by how far they got.", ("stage",)),
     Family("dqn_spool_bytes", "sum", "Size of the spool."),
-    Family("dqn_spool_limit_bytes", "max", "Size at which the spool accepts nothing more."),
+    Family("dqn_spool_limit_bytes", "sum", "Size at which the spool accepts nothing more."),
     Family("dqn_spool_oldest_seconds", "max", "Age of the oldest record not yet shipped."),
     Family("dqn_records_dropped_total", "counter", "Records not accepted.", ("reason",)),
     Family("dqn_disk_free_bytes", "latest", "Free space beneath the spool."),

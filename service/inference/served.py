@@ -89,7 +89,7 @@ class ServedPolicy:
         self.batcher.live = live
         self.live_since = time.time()
         profile = live.policy.manifest.profile
-        self._q_health.set_training_maximum(None if profile is None else profile.absolute_q_maximum)
+        self._q_health.begin_version(None if profile is None else profile.absolute_q_maximum)
         self._show_version(live.policy.manifest.version, 1)
         self.set_fault(None)
 

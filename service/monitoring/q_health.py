@@ -30,8 +30,11 @@ class QHealth:
         self._rows = 0
         metrics.before_scrape.append(self.flush)
 
-    def set_training_maximum(self, absolute_q: float | None) -> None:
-        """Of the version that now serves; None where its manifest does not say."""
+    def begin_version(self, absolute_q: float | None) -> None:
+        """Another version serves, trained up to this |Q|; None where that is not known."""
+        self.flush()
+        # The largest since start was the version's before, and would be held against this one.
+        self._max.set(0.0)
         self._training_max.set(float("nan") if absolute_q is None else absolute_q)
 
     def observe(self, q_values: npt.NDArray[np.float32], actions: npt.NDArray[np.int64]) -> None:
