@@ -4,6 +4,7 @@ Wire format: the protocol's text and its binary tensor extension. Bytes are litt
 order, without padding; a BOOL is a byte of 0 or 1.
 """
 
+import re
 from collections.abc import Callable
 from functools import cache
 from math import prod
@@ -34,6 +35,7 @@ _DTYPES: Final[dict[str, np.dtype[Any]]] = {
 _DATATYPES: Final = {dtype: datatype for datatype, dtype in _DTYPES.items()}
 _KINDS: Final[dict[str, str]] = {"b": "b", "u": "i", "i": "i", "f": "f"}
 """Datatypes of one kind are converted into each other where every value fits."""
+_NESTED: Final = re.compile(rb"\s*\[\s*\[")
 _JSON_TYPES: Final[dict[str, type]] = {"b": bool, "u": int, "i": int, "f": float}
 
 
@@ -211,14 +213,12 @@ def _from_bytes(tensor: InputTensor, blob: memoryview, source: np.dtype[Any]) ->
 
 
 def _from_json(tensor: InputTensor, dtype: np.dtype[Any], where: str) -> npt.NDArray[Any]:
-    one = _JSON_TYPES[dtype.kind]
+    is_nested = _NESTED.match(memoryview(tensor.data)) is not None
+    decode = _decoder(_JSON_TYPES[dtype.kind], len(tensor.shape) if is_nested else 1)
     try:
-        values = _decoder(one, 1)(tensor.data)
-    except (msgspec.DecodeError, RecursionError):
-        try:
-            values = _decoder(one, len(tensor.shape))(tensor.data)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise InvalidObservationError(f"{where}: {error}") from error
+        values = decode(tensor.data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidObservationError(f"{where}: {error}") from error
     try:
         # A number beyond float32 becomes an infinity here, and is refused later.
         with np.errstate(over="ignore"):

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from contract.declaration import write_declaration
+from contract.declaration import ActionSpec, ObservationSpec, write_declaration
 from tests import builders
-from tests.service.running import Running, promote, running, settings_for
+from tests.service import models, wire
+from tests.service.running import Running, promote, running, settings_for, wait_until
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +27,25 @@ def without_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]
     data = tmp_path_factory.mktemp("heuristic")
     declare(data)
     with running(settings_for(data, request_timeout_seconds=1.0)) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Five policies in one server; nobody promoted `unpromoted`, and `root` gives NaN."""
+    data = tmp_path_factory.mktemp("several")
+    repository = data / "policies"
+    masked = builders.declaration(actions=ActionSpec(count=2, masked=True))
+    pixels = builders.declaration(observation=ObservationSpec(shape=(2, 3), dtype="uint8"))
+    builders.write_policy(repository)
+    builders.write_policy(repository, masked, policy="masked")
+    builders.write_policy(repository, pixels, policy="pixels", weights=wire.PIXEL_WEIGHTS)
+    models.write_model(repository, models.root_model(), models.root_golden(), policy="root")
+    for policy in ("cartpole", "masked", "pixels", "root"):
+        promote(data, policy=policy)
+    builders.write_policy(repository, policy="unpromoted")
+    with running(settings_for(data)) as started:
+        wait_until(lambda: not started.server.policies["root"].is_degraded, "all are live")
         yield started
 
 
