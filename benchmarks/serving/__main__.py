@@ -1,177 +1,177 @@
-"""`python -m benchmarks.serving`: one worker with everything on, beside a bare protocol."""
+"""`python -m benchmarks.serving`: our service beside its rivals under the same load.
+
+One worker with everything on (keys, metrics, log, deadline), the same ONNX files, the same
+observations, one machine, one run. Needs wrk; the rivals are installed on first use.
+"""
 
 import argparse
-import dataclasses
-import signal
-import socket
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-import numpy as np
+from rich.console import Console
+from rich.table import Table
 
 from benchmarks.report import Figure, print_figures, write_result
-from benchmarks.serving.load import Load, run_wrk
-from benchmarks.serving.policies import MLP_OBSERVATION, write_mlp
-from contract.manifest import ACTIONS, OBSERVATIONS, Q_VALUES
-from dqn_client import Client, ClientError, new_episode_id
-from service.inference.policy import open_session
-from service.keys import add_key
+from benchmarks.serving.closed_loop import Measured, Missing, Plan, figures_of, measure
+from benchmarks.serving.contenders import BARE, OURS, PROBE, Site
+from benchmarks.serving.plot import draw
+from benchmarks.serving.policies import write_cnn, write_mlp
+from benchmarks.serving.profiling import profile
+from benchmarks.serving.rivals.environments import InstallError, install, is_installed
+from benchmarks.serving.rivals.table import RIVALS
+from benchmarks.serving.scenarios import SCENARIOS, run_scenario
+from benchmarks.serving.workloads import WORKLOADS, Workload
 
-CONNECTIONS = (1, 16, 64)
 _PACKAGES = ("uvicorn", "uvloop", "httptools", "onnxruntime", "msgspec", "numpy", "fastapi")
+_NAMES = (OURS, PROBE, BARE, *(rival.name for rival in RIVALS))
+_QUICK_LOADS = ("mlp, 16 connections", "cnn, 8 connections")
 
 
 def main() -> int:
-    """Measure, print, and write the result file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a second each; writes no file")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each load")
-    parser.add_argument("--rounds", type=int, default=3, help="loads of each kind; medians count")
-    options = parser.parse_args()
-    if options.quick:
-        options.seconds, options.rounds = 1.0, 1
-    figures = _measure(options.seconds, options.rounds)
-    print_figures("serving: mlp 8-128-128 dueling, one observation a JSON request", figures)
-    if not options.quick:
-        command = ["python", "-m", "benchmarks.serving", *sys.argv[1:]]
-        write_result("serving", command, _PACKAGES, figures)
+    """Measure, print, and write the result file where nothing was left out."""
+    options = _parse()
+    began_at = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder)
+        site = Site(
+            data, {"mlp": write_mlp(data / "policies"), "cnn": write_cnn(data / "policies")}
+        )
+        if options.profile:
+            print(profile(site, "mlp", 64, options.seconds))
+            print(profile(site, "cnn", 8, options.seconds))
+            return 0
+        contenders, missing = _contenders(options)
+        workloads = [each for each in WORKLOADS if _is_wanted(each.name, options.loads)]
+        plan = Plan(options.seconds, options.rounds, contenders)
+        measured, failed = measure(site, workloads, plan, _tell)
+        missing += failed
+        figures = figures_of(measured)
+        for name in SCENARIOS:
+            if OURS in contenders and _is_wanted(name, options.loads):
+                figures += run_scenario(name, site, options.scenario_seconds, options.swaps, _tell)
+    _print_loads(workloads, measured)
+    print_figures("serving", figures)
+    _print_missing(missing)
+    _tell(f"took {(time.monotonic() - began_at) / 60:.1f} minutes")
+    if options.is_whole:
+        _write(measured, figures, missing)
+    else:
+        _tell("a part, so no file is written")
     return 0
 
 
-def _measure(seconds: float, rounds: int) -> list[Figure]:
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder)
-        model = write_mlp(data / "policies")
-        figures = [_model_alone(model)]
-        key = add_key(data / "keys", "benchmark", ["act", "report", "read"])
-        body = msgspec.json.encode(
-            {
-                "policy": "mlp",
-                "observations": [MLP_OBSERVATION],
-                "episode_ids": [new_episode_id()],
-                "steps": [17],
-            }
-        )
-        with _service(data, key) as (url, pid), _bare() as (bare_url, bare_pid):
-            for connections in CONNECTIONS:
-                ours, bare = [], []
-                # Turn by turn, so that what else the machine does falls on both.
-                for _ in range(rounds):
-                    ours.append(run_wrk(f"{url}/v1/actions", body, connections, seconds, pid, key))
-                    bare.append(run_wrk(bare_url, body, connections, seconds, bare_pid, None))
-                figures += _compare(connections, ours, bare)
-    return figures
-
-
-def _compare(connections: int, ours: list[Load], bare: list[Load]) -> list[Figure]:
-    where = f"{connections} connection{'s' if connections > 1 else ''}"
-    rate, bare_rate = (_median(loads, "requests_per_second") for loads in (ours, bare))
-    p50, p99 = (_median(ours, f"p{part}_seconds") * 1000 for part in (50, 99))
-    cpu, bare_cpu = (
-        _median(loads, "server_cpu_seconds_per_request") * 1e6 for loads in (ours, bare)
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="under a minute: two loads of a second, and of the rivals mosec if it is installed",
     )
-    rate_figure = Figure(f"{where}: requests/s", rate, "1/s")
-    p50_figure = Figure(f"{where}: p50", p50, "ms")
-    p99_figure = Figure(f"{where}: p99", p99, "ms")
-    if connections == 1:
-        p50_figure = Figure.at_most(p50_figure.figure, p50, "ms", 0.4)
-    if connections == 16:
-        rate_figure = Figure.at_least(rate_figure.figure, rate, "1/s", 10_000)
-        p99_figure = Figure.at_most(p99_figure.figure, p99, "ms", 5.0)
-    return [
-        _beside(rate_figure, f"bare protocol {bare_rate:,.0f}", rate / bare_rate),
-        p50_figure,
-        p99_figure,
-        _beside(
-            Figure(f"{where}: server CPU a request", cpu, "us"),
-            f"bare protocol {bare_cpu:.1f}",
-            bare_cpu / cpu,
-        ),
-    ]
+    parser.add_argument("--only", action="append", choices=_NAMES, help="may be given again")
+    parser.add_argument(
+        "--loads",
+        action="append",
+        metavar="PART",
+        help=f"loads and scenarios whose name has this part: "
+        f"{'; '.join([*(each.name for each in WORKLOADS), *SCENARIOS])}",
+    )
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each closed-loop load")
+    parser.add_argument("--rounds", type=int, default=3, help="of each load; medians count")
+    parser.add_argument("--scenario-seconds", type=float, default=20.0, help="of each scenario")
+    parser.add_argument("--swaps", type=int, default=20)
+    parser.add_argument("--profile", action="store_true", help="where our time goes, and no more")
+    options = parser.parse_args()
+    options.is_whole = not (options.quick or options.only or options.loads)
+    if options.quick:
+        options.seconds, options.rounds, options.scenario_seconds, options.swaps = 1.0, 1, 1.0, 1
+        options.loads = options.loads or list(_QUICK_LOADS)
+    return options
 
 
-def _beside(figure: Figure, rival: str, ratio: float) -> Figure:
-    return dataclasses.replace(figure, rival=rival, ratio=ratio)
-
-
-def _median(loads: list[Load], name: str) -> float:
-    return float(statistics.median(getattr(load, name) for load in loads))
-
-
-def _model_alone(model: bytes) -> Figure:
-    """One raw call of ONNX Runtime for one observation."""
-    session = open_session(model)
-    feeds = {OBSERVATIONS: np.array([MLP_OBSERVATION], dtype=np.float32)}
-    took = []
-    for _ in range(5_000):
-        began_at = time.perf_counter()
-        session.run([ACTIONS, Q_VALUES], feeds)
-        took.append(time.perf_counter() - began_at)
-    return Figure("ONNX Runtime alone: one observation", statistics.median(took) * 1e6, "us")
-
-
-@contextmanager
-def _service(data: Path, key: str) -> Iterator[tuple[str, int]]:
-    port = _free_port()
-    url = f"http://127.0.0.1:{port}"
-    arguments = ("--data", str(data), "--port", str(port), "--keys-file", str(data / "keys"))
-    with _process("service", *arguments) as pid:
-
-        def serves_model() -> bool:
-            with Client(url, key) as client:
-                return bool(client.get("/v1/policies/mlp")["source"] == "model")
-
-        _wait_for(serves_model)
-        yield url, pid
-
-
-@contextmanager
-def _bare() -> Iterator[tuple[str, int]]:
-    port = _free_port()
-    with _process("benchmarks.serving.bare", str(port)) as pid:
-
-        def listens() -> bool:
-            with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", port)) == 0
-
-        _wait_for(listens)
-        yield f"http://127.0.0.1:{port}/", pid
-
-
-@contextmanager
-def _process(module: str, *arguments: str) -> Iterator[int]:
-    process = subprocess.Popen([sys.executable, "-m", module, *arguments])
-    try:
-        yield process.pid
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-
-
-def _wait_for(is_so: Callable[[], bool], seconds: float = 30.0) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+def _contenders(options: argparse.Namespace) -> tuple[frozenset[str], list[Missing]]:
+    """Who takes part; rivals are installed here, and who cannot be is told."""
+    wanted = set(options.only or _NAMES)
+    missing = []
+    for rival in RIVALS:
+        if rival.name not in wanted:
+            continue
+        if options.quick and not (rival.name == "mosec" and is_installed(rival)):
+            wanted.remove(rival.name)
+            continue
         try:
-            if is_so():
-                return
-        except ClientError:
-            pass
-        time.sleep(0.1)
-    raise TimeoutError(f"not there after {seconds:.0f} s")
+            if not is_installed(rival):
+                _tell(f"installing {rival.title}")
+            install(rival)
+        except InstallError as error:
+            wanted.remove(rival.name)
+            missing.append(Missing(rival.name, "everything", str(error)))
+    return frozenset(wanted), missing
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _is_wanted(name: str, parts: Sequence[str] | None) -> bool:
+    return parts is None or any(part in name for part in parts)
+
+
+def _print_loads(workloads: Sequence[Workload], measured: Sequence[Measured]) -> None:
+    """One table a load: everybody's rate, percentiles and CPU, and ours over theirs."""
+    for workload in workloads:
+        rows = [each for each in measured if each.workload == workload]
+        rate = next(
+            (each.load.requests_per_second for each in rows if each.contender == OURS), None
+        )
+        table = Table(
+            *(
+                "server",
+                "requests/s",
+                "p50 ms",
+                "p99 ms",
+                "CPU us/request",
+                "failures",
+                "ours over it",
+            ),
+            title=workload.name,
+        )
+        for each in rows:
+            load = each.load
+            table.add_row(
+                each.contender,
+                f"{load.requests_per_second:,.0f}",
+                f"{load.p50_seconds * 1000:.2f}",
+                f"{load.p99_seconds * 1000:.2f}",
+                f"{load.cpu_seconds_per_request * 1e6:,.0f}",
+                str(load.failures),
+                "" if rate is None else f"{rate / load.requests_per_second:.2f}",
+            )
+        Console().print(table)
+
+
+def _print_missing(missing: Sequence[Missing]) -> None:
+    for each in missing:
+        Console().print(f"[red]not measured[/red]: {each.contender}, {each.what}: {each.why}")
+
+
+def _write(
+    measured: Sequence[Measured], figures: Sequence[Figure], missing: Sequence[Missing]
+) -> None:
+    told = [
+        Figure(
+            f"not measured: {each.contender}, {each.what}",
+            float("nan"),
+            "",
+            rival=each.why.splitlines()[-1],
+        )
+        for each in missing
+    ]
+    command = ["python", "-m", "benchmarks.serving", *sys.argv[1:]]
+    _tell(f"written: {write_result('serving', command, _PACKAGES, [*figures, *told])}")
+    _tell(f"written: {draw(measured)}")
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

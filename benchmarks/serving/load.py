@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
 
+from benchmarks.serving.processes import cpu_seconds
+from benchmarks.serving.rivals.wire import Request
+
+_SOCKET_ERRORS = ("connect", "read", "write", "timeout")
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 
 class LoadError(Exception):
-    """The load could not be made, or was not answered as it should be."""
+    """The load could not be made, or nothing was answered."""
 
 
 @dataclass(frozen=True)
@@ -19,75 +23,83 @@ class Load:
     """What one load found."""
 
     requests_per_second: float
+    """Answered with 2xx."""
     p50_seconds: float
     p99_seconds: float
-    server_cpu_seconds_per_request: float
+    cpu_seconds_per_request: float
+    """User and system time of all the server's processes."""
+    failures: int
+    """Answers other than 2xx, and connections that broke or waited too long."""
 
 
-def run_wrk(
-    url: str, body: bytes, connections: int, seconds: float, server_pid: int, key: str | None
-) -> Load:
+def run_wrk(url: str, request: Request, connections: int, seconds: float, pid: int) -> Load:
     """Ask for some seconds over keep-alive connections, from one thread.
 
     Raises:
-        LoadError: wrk is missing, or a request failed.
+        LoadError: wrk is missing or failed, or nothing was answered.
     """
     if which("wrk") is None:
         raise LoadError("wrk is needed: apt-get install wrk")
-    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    lines = ['wrk.method = "POST"', f"wrk.body = {_lua(body.decode())}"]
-    lines += [f"wrk.headers[{_lua(name)}] = {_lua(value)}" for name, value in headers.items()]
     with tempfile.TemporaryDirectory() as folder:
-        script = Path(folder) / "post.lua"
-        script.write_text("\n".join(lines), encoding="utf-8")
-        before = _cpu_seconds(server_pid)
+        script = _write_script(Path(folder), request)
+        before = cpu_seconds(pid)
         done = subprocess.run(
             [
                 *("wrk", "-t1", f"-c{connections}", f"-d{round(seconds)}s", "--latency"),
-                *("-s", str(script), url),
+                *("--timeout", "10s", "-s", str(script), url + request.path),
             ],
-            check=True,
             capture_output=True,
             text=True,
         )
-        used = _cpu_seconds(server_pid) - before
-    told = done.stdout
-    if "Non-2xx" in told or "Socket errors" in told:
-        raise LoadError(told)
-    requests = int(_find(r"(\d+) requests in", told))
+        used = cpu_seconds(pid) - before
+    if done.returncode != 0:
+        raise LoadError(f"wrk: {done.stderr or done.stdout}")
+    return read_wrk(done.stdout, used)
+
+
+def read_wrk(told: str, cpu_seconds_used: float) -> Load:
+    """What wrk printed, as a value.
+
+    Raises:
+        LoadError: It is not what wrk prints, or it was never answered.
+    """
+    asked, seconds, unit = _find(r"(\d+) requests in ([\d.]+)(\w+),", told)
+    refused = _count(r"Non-2xx or 3xx responses: (\d+)", told)
+    broken = sum(_count(rf"Socket errors:.*{kind} (\d+)", told) for kind in _SOCKET_ERRORS)
+    answered = int(asked) - refused
+    if answered == 0:
+        raise LoadError(f"no request was answered with 2xx:\n{told}")
     return Load(
-        float(_find(r"Requests/sec:\s+([\d.]+)", told)),
-        _seconds(_find(r"50%\s+(\S+)", told)),
-        _seconds(_find(r"99%\s+(\S+)", told)),
-        used / requests,
+        requests_per_second=answered / (float(seconds) * _UNITS[unit]),
+        p50_seconds=_seconds(*_find(r"50%\s+([\d.]+)(\w+)", told)),
+        p99_seconds=_seconds(*_find(r"99%\s+([\d.]+)(\w+)", told)),
+        cpu_seconds_per_request=cpu_seconds_used / int(asked),
+        failures=refused + broken,
     )
 
 
-def _cpu_seconds(pid: int) -> float:
-    """User and system time of a process and the children that it still has."""
-    pids = [pid]
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split():
-        pids.append(int(child))
-    return sum(_own_cpu_seconds(each) for each in pids)
+def _write_script(folder: Path, request: Request) -> Path:
+    """A script that reads the body from a file: Lua's strings have no escape for every byte."""
+    body = folder / "body"
+    body.write_bytes(request.body)
+    lines = ['wrk.method = "POST"', f'wrk.body = io.open("{body}", "rb"):read("*a")']
+    lines += [f'wrk.headers["{name}"] = "{value}"' for name, value in request.headers.items()]
+    script = folder / "post.lua"
+    script.write_text("\n".join(lines), encoding="utf-8")
+    return script
 
 
-def _own_cpu_seconds(pid: int) -> float:
-    # The command, in parentheses, may hold spaces; user and system ticks are fields 14 and 15.
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100
-
-
-def _find(pattern: str, text: str) -> str:
+def _find(pattern: str, text: str) -> tuple[str, ...]:
     match = re.search(pattern, text)
     if match is None:
         raise LoadError(f"wrk did not print {pattern!r}:\n{text}")
-    return match[1]
+    return match.groups()
 
 
-def _seconds(told: str) -> float:
-    number, unit = re.fullmatch(r"([\d.]+)(\w+)", told).groups()  # type: ignore[union-attr]
+def _count(pattern: str, text: str) -> int:
+    match = re.search(pattern, text)
+    return 0 if match is None else int(match[1])
+
+
+def _seconds(number: str, unit: str) -> float:
     return float(number) * _UNITS[unit]
-
-
-def _lua(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
