@@ -16,6 +16,8 @@ from rich.table import Table
 
 RESULTS_FOLDER = Path(__file__).parent / "results"
 
+_PLAIN_WIDTH = 180
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -63,7 +65,10 @@ def print_figures(title: str, figures: Sequence[Figure]) -> None:
             figure.rival or "",
             "" if figure.ratio is None else f"{figure.ratio:.2f}",
         )
-    Console().print(table)
+    console = Console()
+    # Off a terminal rich takes 80 columns, too few for a table of seven.
+    console.width = console.width if console.is_terminal else _PLAIN_WIDTH
+    console.print(table)
 
 
 def write_result(

@@ -6,7 +6,7 @@ from contract.manifest import RewardTransform
 from training.moments import RunningMoments
 
 _FRESH_NETWORK_Q = 1.0
-"""Before it has learned anything a network gives values of this order, however small rewards are."""
+"""A network that has learned nothing gives values of this order, however small rewards are."""
 
 
 class DivergenceError(Exception):
