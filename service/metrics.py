@@ -99,7 +99,7 @@ FAMILIES: Final = (
         ("policy", "variant"), (0.001, 0.003, 0.01, 0.03, *_POSITIVE),
     ),
     Family(
-        "dqn_q_value_max", "max", "Largest finite |Q| of the version that serves.", ("policy", "variant")
+        "dqn_q_value_max", "max", "Largest finite |Q| of the version live.", ("policy", "variant")
     ),
     Family(
         "dqn_q_value_training_max", "latest", "Largest |Q| met in training.", ("policy", "variant")

@@ -16,13 +16,15 @@ def opened() -> Breaker:
     return breaker
 
 
-def test_four_bad_batches_in_a_row_are_borne_and_five_are_not() -> None:
+def state_after(num_bad: int) -> str:
     breaker = Breaker()
-    for _ in range(4):
+    for _ in range(num_bad):
         ask(breaker, False, 100.0)
-    assert breaker.state == "closed"
-    ask(breaker, False, 100.0)
-    assert breaker.state == "open"
+    return breaker.state
+
+
+def test_four_bad_batches_in_a_row_are_borne_and_five_are_not() -> None:
+    assert (state_after(4), state_after(5)) == ("closed", "open")
 
 
 def test_more_than_half_bad_of_the_last_twenty_opens_it_and_half_does_not() -> None:

@@ -73,13 +73,14 @@ def numbers_in(value: Any) -> list[float]:
 def test_no_spoiled_body_breaks_the_service(service: Running) -> None:
     rng = random.Random(1)
     good: list[tuple[str, bytes, str]] = []
-    for path, body in (
+    bodies: tuple[tuple[str, dict[str, Any]], ...] = (
         ("/v1/actions", {"observations": [[0.1, 0.2, 0.3, 0.4]], "include_q_values": True}),
         ("/v1/outcomes", {"outcomes": [{"episode_id": "e", "step": 0, "reward": 1.0}]}),
         ("/v1/episodes/e/steps", {"step": 0, "observation": [0.1, 0.2, 0.3, 0.4]}),
-    ):
-        good.append((path, json.dumps(body).encode(), "x: y"))
-        good.append((path, msgspec.msgpack.encode(body), "content-type: application/msgpack"))
+    )
+    for path, fields in bodies:
+        good.append((path, json.dumps(fields).encode(), "x: y"))
+        good.append((path, msgspec.msgpack.encode(fields), "content-type: application/msgpack"))
     answered = 0
     with service.connect() as connection:
         for number in range(NUM_BODIES):
