@@ -1,10 +1,20 @@
 import json
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.service.running import Connection, Running, actions_call, post, wait_until
+from tests.service.conftest import declare
+from tests.service.running import (
+    Connection,
+    Running,
+    actions_call,
+    post,
+    running,
+    settings_for,
+    wait_until,
+)
 
 GET_LIVE = b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n"
 
@@ -55,7 +65,9 @@ def test_thousands_of_pipelined_bad_requests_are_answered_one_by_one(
     without_model: Running, path: str
 ) -> None:
     with without_model.connect() as connection:
-        connection.send(post(path, b"{") * 5000 + actions_call("last"))
+        # Behind one that is answered later, so that each gives its turn to the next.
+        connection.send(actions_call("first") + post(path, b"{") * 5000 + actions_call("last"))
+        assert decision_id(connection.answer()) == "first"
         for _ in range(5000):
             assert connection.answer()[0] == 400
         assert decision_id(connection.answer()) == "last"
@@ -120,6 +132,18 @@ def test_what_was_asked_before_an_oversized_request_is_still_answered(
         found = [connection.answer()[0] for _ in range(4)]
         assert found == [200, 200, 200, 413]
         assert connection.is_closed()
+
+
+def test_what_comes_behind_a_refused_request_is_not_acted_on(tmp_path: Path) -> None:
+    declare(tmp_path)
+    with running(settings_for(tmp_path, body_max_bytes=1024)) as service:
+        with service.connect() as connection:
+            pin = post("/v1/policies/cartpole/pin", {"why": "smuggled"})
+            connection.send(chunked(b" " * 2000, 500) + pin)
+            assert connection.answer()[0] == 413
+            assert connection.is_closed()
+        assert service.client.get("/v1/policies/cartpole").json()["pinned"] is False
+        assert service.client.get("/v1/policies/cartpole/ledger").json()["entries"] == []
 
 
 def test_a_client_can_read_the_refusal_though_it_went_on_sending(without_model: Running) -> None:

@@ -1,4 +1,5 @@
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,10 @@ def test_without_a_sound_bundle_the_heuristic_answers_until_it_is_mended(
         assert service.metric("dqn_policy_degraded", **labels) == 1
         loads = {"policy": "cartpole", "outcome": "failed"}
         assert service.metric("dqn_policy_loads_total", **loads) == 1
+
+        # Several looks later it is still the one failure: nothing has changed to try again.
+        time.sleep(0.4)
+        assert entries(tmp_path) == [("promote", 1), ("load_failed", 1)]
 
         shutil.rmtree(directory, ignore_errors=True)
         shutil.copytree(sound, directory)

@@ -1,4 +1,6 @@
 import asyncio
+import errno
+import os
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -64,6 +66,23 @@ def test_one_fsync_acknowledges_all_that_came_while_the_last_one_ran(tmp_path: P
         assert sorted(rewards(spool.folder)) == [float(number) for number in range(500)]
 
     with_spool(tmp_path, scenario)
+
+
+def test_nothing_is_acknowledged_that_the_disk_did_not_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "the disk is gone")
+
+    async def scenario(spool: Spool) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fdatasync", fail)
+            refusal = await put_durably(spool, outcome(1.0))
+        assert isinstance(refusal, SpoolFullError)
+        assert "the disk is gone" in str(refusal)
+        assert await put_durably(spool, outcome(2.0)) is None
+
+    assert 2.0 in rewards(with_spool(tmp_path, scenario).folder)
 
 
 def test_closing_writes_what_waits(tmp_path: Path) -> None:

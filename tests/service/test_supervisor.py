@@ -14,10 +14,9 @@ from contract.join import Join
 from contract.records import decode_record
 from contract.segments import read_records
 from contract.transitions import Transition
-from tests import builders
 from tests.service.conftest import declare
 from tests.service.process import Process, is_running, process
-from tests.service.running import Connection, actions_call, post, promote, wait_until
+from tests.service.running import Connection, actions_call, post, wait_until
 
 ACT = {"observations": [[0.0, 0.0, 0.1, 0.0]]}
 
@@ -119,8 +118,7 @@ def test_what_is_in_flight_is_answered_before_a_stop(tmp_path: Path) -> None:
 def test_every_acknowledged_transition_outlives_a_kill_and_none_is_doubled(
     tmp_path: Path,
 ) -> None:
-    builders.write_policy(tmp_path / "policies")
-    promote(tmp_path)
+    declare(tmp_path)
     with process(tmp_path) as service:
         service.wait_until_ready()
         agents = [Agent(number, str(service.client.base_url)) for number in range(4)]
