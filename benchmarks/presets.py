@@ -16,10 +16,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from pydantic import PositiveInt
-from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+from pydantic_settings import CliApp
 
 from benchmarks.report import Figure, print_figures, write_result
 from training.checkpoint import read_checkpoint
+from training.config import Flags
 from training.evaluate import evaluate_checkpoint
 
 _PACKAGES = ("torch", "numpy", "gymnasium")
@@ -29,12 +30,8 @@ _QUICK_STEPS = 3_000
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
-class PresetsBenchmark(BaseSettings):
+class PresetsBenchmark(Flags):
     """Train presets from several seeds and evaluate what they reach."""
-
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", cli_implicit_flags=True, use_attribute_docstrings=True
-    )
 
     preset: str = "cartpole"
     """The preset to train."""

@@ -19,12 +19,8 @@ from contract.manifest import RewardTransform
 PRESETS_FOLDER = Path(__file__).parent / "presets"
 
 
-class TrainingConfig(BaseSettings):
-    """Train a policy online.
-
-    `--resume DIR` goes on with the run in DIR as if it had never stopped; it takes no other flag.
-    All schedules and intervals count environment steps, over all environments together.
-    """
+class Flags(BaseSettings):
+    """A command line: frozen, closed to unknown flags, each field's docstring its help."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -33,6 +29,26 @@ class TrainingConfig(BaseSettings):
         cli_implicit_flags=True,
         use_attribute_docstrings=True,
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read no environment variables: a run is its preset and its flags, on every machine."""
+        return (init_settings,)
+
+
+class TrainingConfig(Flags):
+    """Train a policy online.
+
+    `--resume DIR` goes on with the run in DIR as if it had never stopped; it takes no other flag.
+    All schedules and intervals count environment steps, over all environments together.
+    """
 
     preset: str | None = None
     """A preset's name, or the path of a TOML file; other flags override what it says."""
@@ -196,18 +212,6 @@ class TrainingConfig(BaseSettings):
         preset: str | None = finder.parse_known_args(arguments)[0].preset
         defaults = read_preset(preset) if preset is not None else {}
         return CliApp.run(cls, cli_args=list(arguments), **defaults)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read no environment variables: a run is its preset and its flags, on every machine."""
-        return (init_settings,)
 
 
 def preset_names() -> list[str]:

@@ -6,8 +6,7 @@ import pytest
 
 from contract.manifest import RewardTransform
 from tests.training.builders import CORRIDOR, register_corridor
-from training.episodes import Episode, discounted_return, play
-from training.evaluate import EvaluationResult, evaluate
+from training.evaluate import Episode, EvaluationResult, discounted_return, evaluate, play
 
 
 @pytest.fixture(autouse=True)

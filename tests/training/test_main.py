@@ -61,6 +61,17 @@ def test_resume_takes_no_other_flags(capsys: pytest.CaptureFixture[str]) -> None
     assert "takes no other flags" in capsys.readouterr().err
 
 
+def test_variables_of_the_shell_are_no_flags(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main([*SHORT_CARTPOLE, "--out", str(tmp_path)])
+    monkeypatch.setenv("EPISODES", "1")
+    assert evaluate.main([str(tmp_path / "best"), "--episodes", "2"]) == 0
+    monkeypatch.setenv("EPSILON", "0.5")
+    assert evaluate.main([str(tmp_path / "best"), "--episodes", "2"]) == 0
+    assert capsys.readouterr().out.count("over 2 episodes at epsilon 0;") == 2
+
+
 def test_evaluating_what_is_no_checkpoint_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
