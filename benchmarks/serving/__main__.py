@@ -17,13 +17,16 @@ from rich.table import Table
 from benchmarks.report import Figure, print_figures, write_result
 from benchmarks.serving.closed_loop import Measured, Missing, Plan, figures_of, measure
 from benchmarks.serving.contenders import BARE, OURS, PROBE, Site
+from benchmarks.serving.load import LoadError
 from benchmarks.serving.plot import draw
 from benchmarks.serving.policies import write_cnn, write_mlp
+from benchmarks.serving.processes import StartError
 from benchmarks.serving.profiling import profile
 from benchmarks.serving.rivals.environments import InstallError, install, is_installed
 from benchmarks.serving.rivals.table import RIVALS
 from benchmarks.serving.scenarios import SCENARIOS, run_scenario
 from benchmarks.serving.workloads import WORKLOADS, Workload
+from dqn_client import ClientError
 
 _PACKAGES = ("uvicorn", "uvloop", "httptools", "onnxruntime", "msgspec", "numpy", "fastapi")
 _NAMES = (OURS, PROBE, BARE, *(rival.name for rival in RIVALS))
@@ -50,8 +53,13 @@ def main() -> int:
         missing += failed
         figures = figures_of(measured)
         for name in SCENARIOS:
-            if OURS in contenders and _is_wanted(name, options.loads):
-                figures += run_scenario(name, site, options.scenario_seconds, options.swaps, _tell)
+            if OURS not in contenders or not _is_wanted(name, options.loads):
+                continue
+            _tell(name)
+            try:
+                figures += run_scenario(name, site, options.scenario_seconds, options.swaps)
+            except (LoadError, StartError, ClientError) as error:
+                missing.append(Missing(OURS, name, str(error)))
     _print_loads(workloads, measured)
     print_figures("serving", figures)
     _print_missing(missing)
@@ -158,10 +166,11 @@ def _write(
 ) -> None:
     told = [
         Figure(
-            f"not measured: {each.contender}, {each.what}",
-            float("nan"),
+            f"{each.what}: not measured",
+            0.0,
             "",
-            rival=each.why.splitlines()[-1],
+            rival=f"{each.contender}: {each.why.splitlines()[-1]}",
+            met=False,
         )
         for each in missing
     ]

@@ -83,6 +83,9 @@ def our_service(
     headers = {"Authorization": f"Bearer {key}"}
 
     def serves_model() -> bool:
+        # One policy may stand while the server still waits for another, and says 503.
+        if _get(f"{url}/readyz", {}) is None:
+            return False
         answer = _get(f"{url}/v1/policies/{policy}", headers)
         return answer is not None and msgspec.json.decode(answer)["source"] == "model"
 

@@ -37,7 +37,9 @@ class OpenLoad:
     due: FloatArray
     """`time.perf_counter()` at which the request was to start."""
     lateness: FloatArray
-    """Seconds from due to sent: waiting for a free connection, or the generator's own delay."""
+    """Seconds from due to the moment the generator took note: its own delay, and nobody else's."""
+    queueing: FloatArray
+    """Seconds from then to sent: no connection was free."""
     latency: FloatArray
     """Seconds from due to the answer's last byte; NaN where none came."""
     status: npt.NDArray[np.int64]
@@ -68,7 +70,7 @@ class OpenLoop:
         rate: float,
         seconds: float,
         rng: np.random.Generator,
-        connections: int = 256,
+        connections: int = 512,
     ) -> None:
         self._host, _, port = url.removeprefix("http://").partition(":")
         self._port = int(port)
@@ -80,6 +82,10 @@ class OpenLoop:
         self._stopped = False
         self._in_flight = 0
         self._waiting: deque[int] = deque()
+        self.noted_at: list[float] = []
+        self.sent_at: list[float] = []
+        self.answered_at: list[float] = []
+        self.answers: list[tuple[int, bool, bool]] = []
         self._idle: deque[_Connection] = deque()
 
     def stop(self) -> None:
@@ -90,8 +96,10 @@ class OpenLoop:
         """Send everything when it is due and wait for the answers."""
         loop = asyncio.get_running_loop()
         self._finished = loop.create_future()
-        for _ in range(self._num_connections):
-            await loop.create_connection(lambda: _Connection(self), self._host, self._port)
+        transports = [
+            (await loop.create_connection(lambda: _Connection(self), self._host, self._port))[0]
+            for _ in range(self._num_connections)
+        ]
         timer = _Timer()
         loop.add_reader(timer.descriptor, self._send_due, timer)
         # A collection of the whole heap would look like a slow server.
@@ -99,9 +107,10 @@ class OpenLoop:
         gc.disable()
         began_at, cpu_before = time.perf_counter() + 0.05, time.process_time()
         self._due = (began_at + np.cumsum(self._gaps)).tolist()
+        self.noted_at = [np.nan] * len(self._due)
         self.sent_at = [np.nan] * len(self._due)
         self.answered_at = [np.nan] * len(self._due)
-        self.answers: list[tuple[int, bool, bool]] = [(0, False, False)] * len(self._due)
+        self.answers = [(0, False, False)] * len(self._due)
         timer.arm(self._due[0])
         try:
             await self._finished
@@ -110,8 +119,10 @@ class OpenLoop:
             gc.enable()
             loop.remove_reader(timer.descriptor)
             timer.close()
-            for connection in self._idle:
-                connection.close()
+            for transport in transports:
+                transport.close()
+            # Closing takes a turn of the loop.
+            await asyncio.sleep(0)
         return self._found(cpu_share)
 
     def _send_due(self, timer: "_Timer") -> None:
@@ -121,6 +132,7 @@ class OpenLoop:
             count = self._next
         while self._next < count and due[self._next] <= now:
             self._waiting.append(self._next)
+            self.noted_at[self._next] = now
             self._next += 1
         self._send_waiting()
         if self._next < count:
@@ -162,7 +174,8 @@ class OpenLoop:
         status, from_model, from_heuristic = zip(*self.answers[:started], strict=True)
         return OpenLoad(
             due=due,
-            lateness=np.array(self.sent_at[:started]) - due,
+            lateness=np.array(self.noted_at[:started]) - due,
+            queueing=np.array(self.sent_at[:started]) - np.array(self.noted_at[:started]),
             latency=np.array(self.answered_at[:started]) - due,
             status=np.array(status),
             from_model=np.array(from_model),
@@ -202,9 +215,6 @@ class _Connection(asyncio.Protocol):
             data.find(b'"source":"heuristic"', head_end) > 0,
         )
         self._loop.answered(self)
-
-    def close(self) -> None:
-        self._transport.close()
 
 
 class _Timer:

@@ -10,6 +10,7 @@ from pathlib import Path
 from shutil import which
 from threading import Thread
 
+from benchmarks.serving.closed_loop import PATIENT_DEADLINE_MS
 from benchmarks.serving.contenders import Site, our_service
 from benchmarks.serving.load import LoadError, run_wrk
 from benchmarks.serving.policies import observations_of
@@ -17,6 +18,7 @@ from benchmarks.serving.processes import own_cpu_seconds, process_tree
 
 _SAMPLES_PER_SECOND = 400
 _FUNCTIONS = 30
+_HEADING = "innermost {kind} while the GIL is held; the model's calls and the disk's release it"
 
 
 def profile(site: Site, model: str, connections: int, seconds: float) -> str:
@@ -25,16 +27,19 @@ def profile(site: Site, model: str, connections: int, seconds: float) -> str:
     Raises:
         LoadError: py-spy or wrk is missing, or may not look at the process.
     """
-    with our_service(site.data, model) as ours:
+    with our_service(site.data, model, deadline_ms=PATIENT_DEADLINE_MS) as ours:
         request = ours.encode(observations_of(model, 1))
-        load = Thread(target=run_wrk, args=(ours.url, request, connections, seconds + 2, ours.pid))
+        load = Thread(target=run_wrk, args=(ours.url, request, connections, seconds + 4, ours.pid))
         load.start()
         try:
-            stacks = _record(_busiest(ours.pid, seconds=1.0), seconds)
+            stacks = read_stacks(_record(_busiest(ours.pid, seconds=1.0), seconds))
         finally:
             load.join()
-    title = f"{model}, {connections} connections, {seconds:.0f} s"
-    return f"{title}\n\n{tabulate(read_stacks(stacks))}"
+    views = {"function of any language": stacks, "Python function": only_python(stacks)}
+    return "\n".join(
+        f"{model}, {connections} connections: {_HEADING.format(kind=kind)}\n{tabulate(view)}\n"
+        for kind, view in views.items()
+    )
 
 
 def read_stacks(lines: Iterable[str]) -> Counter[tuple[str, ...]]:
@@ -66,7 +71,17 @@ def tabulate(stacks: Mapping[tuple[str, ...], int]) -> str:
     return "\n".join([f"{'itself':>7} {'+ calls':>7}  function ({total} samples)", *rows])
 
 
+def only_python(stacks: Mapping[tuple[str, ...], int]) -> Counter[tuple[str, ...]]:
+    """The same stacks without C functions, whose time falls to the Python that called them."""
+    found: Counter[tuple[str, ...]] = Counter()
+    for stack, count in stacks.items():
+        python = tuple(frame for frame in stack if frame.endswith(".py)"))
+        found[python or ("(no Python)",)] += count
+    return found
+
+
 def _record(pid: int, seconds: float) -> list[str]:
+    # Only who holds the GIL: with C functions shown, waiting for it would look like work.
     program = Path(sys.executable).with_name("py-spy")
     found = str(program) if program.exists() else which("py-spy")
     if found is None:
@@ -75,7 +90,7 @@ def _record(pid: int, seconds: float) -> list[str]:
         output = Path(folder) / "stacks"
         done = subprocess.run(
             [
-                *(found, "record", "--pid", str(pid), "--format", "raw", "--native"),
+                *(found, "record", "--pid", str(pid), "--format", "raw", "--gil", "--native"),
                 *("--rate", str(_SAMPLES_PER_SECOND), "--duration", f"{seconds:.0f}"),
                 *("--output", str(output)),
             ],

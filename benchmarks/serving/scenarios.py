@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import statistics
 import time
-from collections.abc import Callable
 from contextlib import closing
 
 import numpy as np
@@ -33,11 +32,8 @@ _SLOW_BATCH = 8
 _FLOOD = 4.0
 
 
-def run_scenario(
-    name: str, site: Site, seconds: float, swaps: int, tell: Callable[[str], None]
-) -> list[Figure]:
+def run_scenario(name: str, site: Site, seconds: float, swaps: int) -> list[Figure]:
     """Run one of `SCENARIOS`, for so many seconds where it lasts as long as it is told."""
-    tell(name)
     if name == "flood":
         return flood(site, seconds)
     if name == "hot swaps":
@@ -97,7 +93,7 @@ def flood(site: Site, seconds: float) -> list[Figure]:
     write_slow(site.data / "policies", model)
     with our_service(site.data, "slow", deadline_ms=DEADLINE_MS) as ours:
         capacity = rows_per_second(model)
-        load = uvloop.run(_loop(ours, "slow", _FLOOD * capacity, seconds, 512).run())
+        load = uvloop.run(_loop(ours, "slow", _FLOOD * capacity, seconds).run())
     where = f"flood of {_FLOOD:g}x capacity"
     is_answer = load.status == 200
     tells = load.from_model | load.from_heuristic
@@ -149,11 +145,9 @@ def _capacity(site: Site, model: str, seconds: float) -> float:
         return run_wrk(ours.url, request, connections, seconds, ours.pid).requests_per_second
 
 
-def _loop(
-    contender: Contender, model: str, rate: float, seconds: float, connections: int = 256
-) -> OpenLoop:
+def _loop(contender: Contender, model: str, rate: float, seconds: float) -> OpenLoop:
     requests = _different_requests(contender, model)
-    return OpenLoop(contender.url, requests, rate, seconds, np.random.default_rng(0), connections)
+    return OpenLoop(contender.url, requests, rate, seconds, np.random.default_rng(0))
 
 
 def _different_requests(contender: Contender, model: str) -> list[Request]:
@@ -192,8 +186,11 @@ def _shares(where: str, load: OpenLoad) -> list[Figure]:
 
 def _generator(where: str, load: OpenLoad) -> list[Figure]:
     """Whether the generator kept up: else the figures above are its own."""
-    late = float(np.nanpercentile(load.lateness, 99) * 1000)
+    late, queued = (
+        float(np.nanpercentile(seconds, 99) * 1000) for seconds in (load.lateness, load.queueing)
+    )
     return [
-        Figure(f"{where}: generator sends late by, p99", late, "ms"),
+        Figure(f"{where}: generator late by, p99", late, "ms"),
+        Figure(f"{where}: waiting for a free connection, p99", queued, "ms"),
         Figure(f"{where}: generator's share of a core", load.generator_cpu_share, "share"),
     ]
