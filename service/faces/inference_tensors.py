@@ -244,8 +244,10 @@ def _decoder(one: Any, depth: int) -> Callable[[msgspec.Raw], Any]:
 
 
 def _converted(array: npt.NDArray[Any], dtype: np.dtype[Any], where: str) -> npt.NDArray[Any]:
-    with np.errstate(over="ignore"):
-        converted = array.astype(dtype, copy=False)
+    converted = array
+    if array.dtype != dtype:
+        with np.errstate(over="ignore"):
+            converted = array.astype(dtype)
     if dtype.kind == "f" and not np.isfinite(converted).all():
         index = np.argwhere(~np.isfinite(converted))[0].tolist()
         raise InvalidObservationError(

@@ -157,6 +157,8 @@ def test_blobs_are_taken_in_the_order_of_the_inputs(several: Running) -> None:
     )
     answer = read(ask(several, body, "/v2/models/masked/infer"))
     assert answer.arrays["actions"].tolist() == [1, 0]
+    q_values = answer.arrays["q_values"]
+    np.testing.assert_allclose(q_values, [[0.32, -0.29], [-0.28, 0.31]], rtol=1e-6)
 
 
 def test_a_masked_policy_answers_without_a_mask(several: Running) -> None:
