@@ -20,6 +20,7 @@ from service.keys import Keys, KeysError
 from service.logs import configure_logs
 from service.metrics import Metrics
 from service.pages import Page
+from service.server import Place
 from service.settings import ServiceSettings, SettingsError
 from service.worker import MISCONFIGURED, run_worker
 
@@ -86,7 +87,11 @@ class Supervisor:
             # uvicorn takes these over while it serves, and raises them again once it is done.
             signal.signal(number, lambda *_: sys.exit(0))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
-        run_worker(self._settings, self._listening, slot, name, self._death_read)
+        # One worker of those that start together tells probes how it goes; all others, and one that
+        # replaces a dead one, take connections once they can answer them.
+        is_first = self._generation <= self._settings.workers
+        place = Place(slot, self._settings.workers == 1 or (slot == 0 and is_first))
+        run_worker(self._settings, self._listening, place, name, self._death_read)
 
     def _replace_dead(self) -> int:
         """Start anew what died; the status to exit with where that would not help."""
@@ -159,6 +164,8 @@ def _lock_data(settings: ServiceSettings) -> int:
         raise OSError(f"{settings.data} is served by another process") from None
     # Counters begin at zero with the service, as a scraper expects.
     shutil.rmtree(settings.pages, ignore_errors=True)
+    for left_behind in run_folder.glob("*.sock"):
+        left_behind.unlink()
     return descriptor
 
 

@@ -31,20 +31,22 @@ from service.faces.http import Request as HotRequest
 from service.faces.steps import OWN_STEPS
 from service.metrics import Metrics
 from service.pages import Page
-from service.server import Server
+from service.server import ALONE, Place, Server
 from service.settings import ServiceSettings
 
 _log = structlog.get_logger(__name__)
 
 
-def create_app(settings: ServiceSettings, page: Page | None = None, slot: int = 0) -> FastAPI:
+def create_app(
+    settings: ServiceSettings, page: Page | None = None, place: Place = ALONE
+) -> FastAPI:
     """Build the application; nothing is global, so tests can run several side by side."""
-    server = Server(settings, Metrics(page), slot)
+    server = Server(settings, Metrics(page), place)
+    server.answer_sibling = partial(call_face, server, OWN_STEPS)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await server.start()
-        await server.siblings.start(partial(call_face, server, OWN_STEPS))
         yield
         await server.stop()
 

@@ -5,7 +5,7 @@ import contextlib
 import time
 from importlib.metadata import version as release_of
 from itertools import count
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import structlog
 
@@ -14,6 +14,7 @@ from contract.ledger import LEDGER_FILE, FileLedger
 from service.errors import InvalidRequestError, NotReadyError, UnknownPolicyError
 from service.experience.shipper import Shipper
 from service.experience.spool import Spool, SpoolLimits
+from service.faces.http import Request, Respond, error_reply
 from service.inference.batcher import BatcherLimits
 from service.inference.episodes import OpenEpisodes
 from service.inference.served import ServedPolicy
@@ -22,7 +23,7 @@ from service.metrics import Counter, Metrics
 from service.rollout.loader import Loader
 from service.rollout.rollout import Rollout
 from service.settings import ServiceSettings
-from service.siblings import Siblings
+from service.siblings import Handle, Siblings
 
 State = Literal["starting", "ready", "draining", "stopping"]
 
@@ -32,15 +33,31 @@ _START_SECONDS: Final = 30.0
 _log = structlog.get_logger(__name__)
 
 
+class Place(NamedTuple):
+    """Which of a box's workers this one is."""
+
+    slot: int
+    accepts_at_once: bool
+    """Takes connections while it starts, to tell probes so; a worker beside others lets those
+    answer until it can."""
+
+
+ALONE: Final = Place(0, accepts_at_once=True)
+
+
 class Server:
     """Owns everything of one worker. Made before the event loop runs, started on it."""
 
-    def __init__(self, settings: ServiceSettings, metrics: Metrics, slot: int = 0) -> None:
+    def __init__(self, settings: ServiceSettings, metrics: Metrics, place: Place = ALONE) -> None:
         self.settings = settings
         self.metrics = metrics
         self.keys = Keys(settings.keys_file)
         self.policies: dict[str, ServedPolicy] = {}
         self.state: State = "starting"
+        self._accepts_at_once = place.accepts_at_once
+        self._is_ready = asyncio.Event()
+        self.answer_sibling: Handle = _refuse_sibling
+        """What answers the steps that siblings hand over; set by the application."""
         settings.policies.mkdir(parents=True, exist_ok=True)
         limits = SpoolLimits(
             settings.spool_commit_seconds, settings.spool_max_bytes, settings.disk_free_share
@@ -62,7 +79,7 @@ class Server:
             f"worker {self.spool.producer}",
             metrics,
         )
-        self.siblings = Siblings(settings.data / "run", slot, settings.workers)
+        self.siblings = Siblings(settings.data / "run", place.slot, settings.workers)
         self.episodes = OpenEpisodes(
             settings.episodes_max_bytes,
             settings.episode_silent_seconds,
@@ -89,6 +106,9 @@ class Server:
         if self._shipper is not None:
             self._shipper.start()
         self._loading = loop.create_task(self._load())
+        if not self._accepts_at_once:
+            await self._is_ready.wait()
+            await self.siblings.wait_for_first(_START_SECONDS)
 
     async def stop(self) -> None:
         """Finish what is in flight, flush the log, let everything go."""
@@ -196,6 +216,8 @@ class Server:
             # Waited for and not cancelled: a load that takes longer goes on behind the heuristic.
             await asyncio.wait({first_look}, timeout=_START_SECONDS)
             self.state = "ready"
+            await self.siblings.start(self.answer_sibling)
+            self._is_ready.set()
             _log.info("ready", degraded=self.degradations())
             await first_look
         finally:
@@ -221,3 +243,7 @@ class Server:
 
     def _show_keys(self) -> None:
         self._keys_stale.set(float(self.keys.fault is not None))
+
+
+def _refuse_sibling(request: Request, respond: Respond) -> None:
+    respond(error_reply(NotReadyError("no application is built around this server")))

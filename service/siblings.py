@@ -8,6 +8,7 @@ owner that does not answer is stood in for: the heuristic says `no_history` rath
 import asyncio
 import contextlib
 import struct
+import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -153,6 +154,16 @@ class Siblings:
             for slot in range(self._num_workers)
             if slot != self._slot
         ]
+
+    async def wait_for_first(self, seconds: float) -> None:
+        """Wait until the worker in slot 0 is ready too, but not for ever.
+
+        It takes connections from the start: until it can answer them, a probe must not be told
+        by another that all is well.
+        """
+        until = time.monotonic() + seconds
+        while self._slot and not self._path(0).exists() and time.monotonic() < until:
+            await asyncio.sleep(0.05)
 
     async def stop(self) -> None:
         """Let the sockets go."""

@@ -18,7 +18,7 @@ from service.keys import KeysError
 from service.lane import close_overdue, fast_lane
 from service.logs import configure_logs
 from service.pages import Page
-from service.server import Server
+from service.server import Place, Server
 from service.settings import ServiceSettings
 
 _SWEEP_SECONDS = 0.5
@@ -54,7 +54,7 @@ class WorkerServer(uvicorn.Server):
 def run_worker(
     settings: ServiceSettings,
     listening: socket.socket,
-    slot: int,
+    place: Place,
     name: str,
     supervisor_death: int,
 ) -> None:
@@ -69,7 +69,7 @@ def run_worker(
         sys.stderr.write(f"dqn serve: ONNX Runtime has no execution provider {missing[0]!r} here\n")
         sys.exit(MISCONFIGURED)
     try:
-        app = create_app(settings, Page(settings.pages, name), slot)
+        app = create_app(settings, Page(settings.pages, name), place)
     except (KeysError, OSError) as error:
         sys.stderr.write(f"dqn serve: {error}\n")
         sys.exit(MISCONFIGURED)

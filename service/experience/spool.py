@@ -27,6 +27,7 @@ from service.metrics import Metrics
 
 LOCK_FILE: Final = "owner.lock"
 _MAX_WAITING_RECORDS: Final = 20_000
+_CLAIMS: Final = 64
 _LOOK_SECONDS: Final = 1.0
 
 Done = Callable[[ServiceError | None], None]
@@ -213,8 +214,10 @@ def _claim_producer(root: Path) -> tuple[Path, int]:
     """
     root.mkdir(parents=True, exist_ok=True)
     existing = sorted(path for path in root.iterdir() if path.is_dir())
-    for folder in [*existing, root / uuid4().hex[:12]]:
-        if not folder.exists():
+    # Of new names several: a worker that starts beside this one may claim what this one made.
+    new = [root / uuid4().hex[:12] for _ in range(_CLAIMS)]
+    for folder in [*existing, *new]:
+        if folder in new:
             folder.mkdir()
             sync_directory(root)
         descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
