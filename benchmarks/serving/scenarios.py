@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import statistics
 import time
-from contextlib import closing
 
 import numpy as np
 import uvloop
@@ -97,7 +96,7 @@ def flood(site: Site, seconds: float) -> list[Figure]:
     where = f"flood of {_FLOOD:g}x capacity"
     is_answer = load.status == 200
     tells = load.from_model | load.from_heuristic
-    by_model = load.from_model.sum() / load.seconds
+    by_model = float(load.from_model.sum()) / load.seconds
     return [
         Figure(f"{where}: capacity of the slow model", capacity, "rows/s"),
         Figure(f"{where}: requests/s", len(load.due) / load.seconds, "1/s"),
@@ -163,15 +162,17 @@ async def _swap_under_load(
     windows: list[tuple[float, float]] = []
 
     async def swap() -> None:
-        with closing(Client(ours.url, ours.key, timeout_seconds=60.0)) as client:
-            for version in itertools.islice(itertools.cycle((2, 1)), swaps):
+        try:
+            with Client(ours.url, ours.key, timeout_seconds=60.0) as client:
+                for version in itertools.islice(itertools.cycle((2, 1)), swaps):
+                    await asyncio.sleep(_SWAP_PAUSE_SECONDS)
+                    began_at = time.perf_counter()
+                    body = {"version": version, "why": "to measure a swap under load"}
+                    await asyncio.to_thread(client.change, "mlp", "promote", body)
+                    windows.append((began_at, time.perf_counter()))
                 await asyncio.sleep(_SWAP_PAUSE_SECONDS)
-                began_at = time.perf_counter()
-                body = {"version": version, "why": "to measure a swap under load"}
-                await asyncio.to_thread(client.change, "mlp", "promote", body)
-                windows.append((began_at, time.perf_counter()))
-            await asyncio.sleep(_SWAP_PAUSE_SECONDS)
-        loop.stop()
+        finally:
+            loop.stop()
 
     load, _ = await asyncio.gather(loop.run(), swap())
     return load, windows

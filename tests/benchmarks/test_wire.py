@@ -36,7 +36,7 @@ def test_protocol_json_is_flat_in_c_order() -> None:
 
 
 def test_a_list_of_frames_has_one_string_an_observation() -> None:
-    frames = msgspec.json.decode(base64_in_json("/", as_list=True)(FRAMES).body)["frames"]
+    frames = msgspec.json.decode(base64_in_json("/", "frames", as_list=True)(FRAMES).body)["frames"]
     assert [b64decode(frame) for frame in frames] == [FRAMES[0].tobytes(), FRAMES[1].tobytes()]
 
 

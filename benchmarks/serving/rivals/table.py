@@ -63,7 +63,7 @@ RIVALS: tuple[Rival, ...] = (
         ("python", "-m", f"{_SERVERS}.litserve_server"),
         {
             "mlp": Wire(json_rows("/decide", "observations"), read_actions),
-            "cnn": Wire(base64_in_json("/decide", as_list=False), read_actions),
+            "cnn": Wire(base64_in_json("/decide", "frames", as_list=False), read_actions),
         },
     ),
     Rival(
@@ -76,7 +76,7 @@ RIVALS: tuple[Rival, ...] = (
         ),
         {
             "mlp": Wire(json_rows("/decide", "observations"), read_list),
-            "cnn": Wire(base64_in_json("/decide_frames", as_list=True), read_list),
+            "cnn": Wire(base64_in_json("/decide_frames", "frames", as_list=True), read_list),
         },
     ),
     Rival(
@@ -96,7 +96,9 @@ RIVALS: tuple[Rival, ...] = (
         ("python", "-m", f"{_SERVERS}.kserve_server"),
         {
             "mlp": Wire(json_rows("/v1/models/policy:predict", "instances"), read_actions),
-            "cnn": Wire(open_inference_binary("/v2/models/policy/infer"), read_first_output),
+            "cnn": Wire(
+                base64_in_json("/v1/models/policy:predict", "instances", as_list=True), read_actions
+            ),
         },
     ),
     Rival(

@@ -56,14 +56,14 @@ def raw_bytes(path: str) -> Encode:
     return encode
 
 
-def base64_in_json(path: str, *, as_list: bool) -> Encode:
-    """Frames under `frames`: one string for all, or a list with one an observation."""
+def base64_in_json(path: str, field_name: str, *, as_list: bool) -> Encode:
+    """Frames under one name: one string for all, or a list with one an observation."""
 
     def encode(observations: Observations) -> Request:
         frames: str | list[str] = b64encode(observations.tobytes()).decode()
         if as_list:
             frames = [b64encode(each.tobytes()).decode() for each in observations]
-        return Request(path, msgspec.json.encode({"frames": frames}), _JSON)
+        return Request(path, msgspec.json.encode({field_name: frames}), _JSON)
 
     return encode
 
