@@ -95,6 +95,7 @@ def _add_hot_route(app: FastAPI, server: Server, route: Route) -> None:
                 request.scope["query_string"],
                 tuple(request.path_params.values()),
                 time.perf_counter(),
+                request.headers.get("content-type", "").encode("latin-1"),
             ),
             respond,
         )

@@ -161,6 +161,7 @@ class FastLane(HttpToolsProtocol):
                 self.url.partition(b"?")[2],
                 cycle.path_parameters,
                 time.perf_counter(),
+                self._header(b"content-type") or b"",
             )
             if cycle.has_turn:
                 self._answer(cycle)

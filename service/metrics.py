@@ -166,6 +166,10 @@ class Histogram:
         self._slots[:-1] += np.bincount(buckets, minlength=len(self._edges) + 1)
         self._slots[-1] += values.sum(dtype=np.float64)
 
+    def count_of(self, bucket: int) -> int:
+        """Values in one bucket, without those below it; this worker's own."""
+        return int(self._slots[bucket])
+
     def flush(self) -> None:
         """Sort what was kept into its buckets."""
         if self._values:

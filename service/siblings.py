@@ -32,6 +32,7 @@ class _Asked(msgspec.Struct, array_like=True):
     path_parameters: tuple[str, ...]
     arrived_at: float
     """`time.perf_counter()` of the sender: one clock for all processes of a machine."""
+    content_type: bytes
 
 
 class _Answered(msgspec.Struct, array_like=True):
@@ -86,7 +87,14 @@ class _Incoming(_Framed):
                 _Answered(asked.number, reply.status, reply.body, reply.content_type, reply.headers)
             )
 
-        request = Request(asked.body, asked.headers, b"", asked.path_parameters, asked.arrived_at)
+        request = Request(
+            asked.body,
+            asked.headers,
+            b"",
+            asked.path_parameters,
+            asked.arrived_at,
+            asked.content_type,
+        )
         self._handle(request, respond)
 
 
@@ -114,6 +122,7 @@ class _Outgoing(_Framed):
                 list(request.headers),
                 request.path_parameters,
                 request.arrived_at,
+                request.content_type,
             )
         )
 

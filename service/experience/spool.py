@@ -33,6 +33,9 @@ _LOOK_SECONDS: Final = 1.0
 Done = Callable[[ServiceError | None], None]
 """Told, on the event loop, that records are durable, or why they are not."""
 
+Source = Callable[[], tuple[Sequence[Record], Sequence[Callable[[], None]]]]
+"""Gives records, and what is to be called on the event loop once they are on disk."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -47,8 +50,7 @@ class SpoolLimits:
 
 @dataclass
 class _Waiting:
-    makers: list[Callable[[], Record]] = field(default_factory=list)
-    on_durable: list[Callable[[], None]] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
     acknowledged: list[tuple[list[Record], Done]] = field(default_factory=list)
 
 
@@ -62,6 +64,7 @@ class Spool:
         self._writer = SegmentWriter(self.folder, recover(self.folder))
         self._durable = self._writer.next_sequence - 1
         self._waiting = _Waiting()
+        self._sources: list[Source] = []
         self._mutex = threading.Lock()
         self._wake = threading.Event()
         self._stopping = False
@@ -94,23 +97,22 @@ class Spool:
         self._loop = loop
         self._thread.start()
 
-    def put(
-        self, make_record: Callable[[], Record], on_durable: Sequence[Callable[[], None]] = ()
-    ) -> None:
-        """Log a record in its turn; where the spool is full it is dropped, and counted.
+    def add_source(self, take: Source) -> None:
+        """Let something be asked for its records at every commit, on the writer's thread."""
+        self._sources.append(take)
 
-        Args:
-            make_record: Called on the writer's thread, so that an answer does not wait for it.
-            on_durable: Called on the event loop once the record is on disk.
-        """
-        if self._refusal is not None:
-            self._dropped[self._refusal].add()
-        elif len(self._waiting.makers) >= _MAX_WAITING_RECORDS:
-            self._dropped["backlog"].add()
-        else:
+    def drops(self, *, is_backlogged: bool) -> bool:
+        """Whether a record that nobody waits for is dropped now; then it is counted."""
+        if self._refusal is None and not is_backlogged:
+            return False
+        self._dropped[self._refusal or "backlog"].add()
+        return True
+
+    def put(self, record: Record) -> None:
+        """Log a record in its turn; where the spool is full it is dropped, and counted."""
+        if not self.drops(is_backlogged=len(self._waiting.records) >= _MAX_WAITING_RECORDS):
             with self._mutex:
-                self._waiting.makers.append(make_record)
-                self._waiting.on_durable += on_durable
+                self._waiting.records.append(record)
 
     def put_durably(self, records: list[Record], done: Done) -> None:
         """Log records and call `done` once they are on disk.
@@ -150,12 +152,19 @@ class Spool:
     def _commit(self) -> None:
         with self._mutex:
             taken, self._waiting = self._waiting, _Waiting()
-        if not taken.makers and not taken.acknowledged:
-            return
         refusal: ServiceError | None = None
+        records: list[Record] = []
+        on_durable: list[Callable[[], None]] = []
         try:
-            records = [make() for make in taken.makers]
+            # Decisions before the outcomes that may speak of them.
+            for take in self._sources:
+                made, told = take()
+                records += made
+                on_durable += told
+            records += taken.records
             records += [record for group, _ in taken.acknowledged for record in group]
+            if not records:
+                return
             size = self._writer.append([encode_record(record) for record in records])
             self._writer.sync()
             self._durable = self._writer.next_sequence - 1
@@ -164,12 +173,13 @@ class Spool:
         except Exception as error:  # noqa: BLE001
             # A full disk most often; but whatever it was, who waits for an acknowledgement is
             # told, and the thread lives on.
-            lost = len(taken.makers) + sum(len(group) for group, _ in taken.acknowledged)
+            lost = max(len(records), sum(len(group) for group, _ in taken.acknowledged))
             _log.error("spool_write_failed", error=repr(error), records=lost)
             self._dropped["disk_error"].add(lost)
             refusal = SpoolFullError(f"the transition log cannot be written: {error}")
-        on_durable = taken.on_durable if refusal is None else []
-        self._tell(on_durable, [done for _, done in taken.acknowledged], refusal)
+        self._tell(
+            on_durable if refusal is None else [], [done for _, done in taken.acknowledged], refusal
+        )
 
     def _tell(
         self,

@@ -78,15 +78,14 @@ _encode_msgpack: Final = msgspec.msgpack.Encoder().encode
 
 def decide(server: Server, request: Request, respond: Respond) -> None:
     """Answer with actions, by the deadline."""
+    is_msgpack = request.is_msgpack
     is_raw = bool(request.query) and request.content_type.startswith(OCTET_STREAM)
     body = _decode_query(request) if is_raw else _decode(request)
     served = server.policy(body.policy)
     observations = (
         served.decoder.raw_batch(request.body, name="observations")
         if is_raw
-        else served.decoder.batch(
-            body.observations, is_msgpack=request.is_msgpack, name="observations"
-        )
+        else served.decoder.batch(body.observations, is_msgpack=is_msgpack, name="observations")
     )
     rows = len(observations)
     if rows > server.settings.rows_max:
@@ -103,7 +102,7 @@ def decide(server: Server, request: Request, respond: Respond) -> None:
         if isinstance(answer, ServiceError):
             reply = error_reply(answer)
         else:
-            reply = _reply(served, decision_id, answer, body.include_q_values, request.is_msgpack)
+            reply = _reply(served, decision_id, answer, body.include_q_values, is_msgpack)
         respond(reply)
         server.measure_decision(served, request.arrived_at, deadline)
 

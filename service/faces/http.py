@@ -33,6 +33,8 @@ class Request(NamedTuple):
     path_parameters: tuple[str, ...] = ()
     arrived_at: float = 0.0
     """`time.perf_counter()` when the last body byte had come."""
+    content_type: bytes = b""
+    """As said by the client; empty where it said nothing. A header like others, read once."""
 
     def header(self, name: bytes) -> bytes | None:
         """A header's value; of one sent twice the first counts."""
@@ -40,11 +42,6 @@ class Request(NamedTuple):
             if found == name:
                 return value
         return None
-
-    @property
-    def content_type(self) -> bytes:
-        """As said by the client; empty where it said nothing."""
-        return self.header(b"content-type") or b""
 
     @property
     def is_msgpack(self) -> bool:

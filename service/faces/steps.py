@@ -120,7 +120,7 @@ def take_own_step(server: Server, request: Request, respond: Respond) -> None:
             _finish(server, served, episode_id, episode, body, outcome, request, respond)
             return
         if outcome is not None:
-            server.spool.put(lambda: outcome)
+            server.spool.put(outcome)
             server.outcomes["accepted"].add()
         server.episodes.push(episode, frame)
     elif episode.answer is not None:

@@ -198,16 +198,16 @@ class Batcher:
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._executor, _run, live.policy, batch)
 
-        def finish(done: "asyncio.Future[Decided | str]") -> None:
+        def finish(done: "asyncio.Future[_Ran]") -> None:
             self._running = []
             self._finish(batch, live, started_at, done.result())
             self._run_queue()
 
         future.add_done_callback(finish)
 
-    def _finish(self, batch: Batch, live: Live, started_at: float, decided: Decided | str) -> None:
+    def _finish(self, batch: Batch, live: Live, started_at: float, ran: "_Ran") -> None:
         """Answer those of a batch that the model has seen and nobody has answered meanwhile."""
-        ended_at = time.perf_counter()
+        decided, ended_at = ran.said, time.perf_counter()
         self._runs_until = 0.0
         if isinstance(decided, str):
             _log.error("model_failed", policy=self._name, error=decided)
@@ -215,8 +215,8 @@ class Batcher:
             left = [question for question in batch.questions if not question.is_answered]
             self._answer_by_heuristic(left, "model_error")
             return
-        live.cost.record(len(decided.actions), ended_at - started_at)
-        self._measure(batch, started_at, ended_at, decided)
+        live.cost.record(len(decided.actions), ran.seconds)
+        self._measure(batch, started_at, ran.seconds, decided)
         chosen = self._fallback.contain(
             decided, live.answered_by, live.q_bound, batch.observations, batch.action_masks
         )
@@ -230,8 +230,8 @@ class Batcher:
         if not answered.all():
             self._deliver(batch.part(is_answered=False), chosen.part(~answered))
 
-    def _measure(self, batch: Batch, started_at: float, ended_at: float, decided: Decided) -> None:
-        self._inference_seconds.observe(ended_at - started_at)
+    def _measure(self, batch: Batch, started_at: float, seconds: float, decided: Decided) -> None:
+        self._inference_seconds.observe(seconds)
         self._batch_rows.observe(len(decided.actions))
         for question in batch.questions:
             self._queue_seconds.observe(started_at - question.arrived_at)
@@ -287,8 +287,22 @@ class Batcher:
             self._arm_timer(min(left))
 
 
-def _run(policy: Policy, batch: Batch) -> Decided | str:
-    """The model's answer to a batch, or why there is none."""
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    """One call of the model, timed where it ran: the event loop may be late to hear of it."""
+
+    said: Decided | str
+    """The model's answer, or why there is none."""
+    seconds: float
+
+
+def _run(policy: Policy, batch: Batch) -> _Ran:
+    started_at = time.perf_counter()
+    said = _ask(policy, batch)
+    return _Ran(said, time.perf_counter() - started_at)
+
+
+def _ask(policy: Policy, batch: Batch) -> Decided | str:
     try:
         decided = policy.decide(batch.observations, batch.action_masks)
         rows, count = len(batch.observations), policy.manifest.actions.count

@@ -52,7 +52,7 @@ class Breaker:
         self._outcomes.append(is_good)
         if self._state == "half_open":
             self._record_probe(is_good, now)
-        elif self._state == "closed" and self._has_tripped():
+        elif self._state == "closed" and not is_good and self._has_tripped():
             self._open(now)
 
     def reset(self) -> None:

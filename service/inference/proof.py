@@ -5,6 +5,7 @@ from the same bytes. Only the child imports `onnx`.
 """
 
 import asyncio
+import os
 import resource
 import sys
 from collections.abc import Iterator, Sequence
@@ -231,6 +232,8 @@ def _unpack(packed: tuple[str, tuple[int, ...], bytes]) -> npt.NDArray[Any]:
 
 
 def _child_main() -> int:
+    # Beside live traffic: whatever is idle, and no more.
+    os.nice(10)
     resource.setrlimit(resource.RLIMIT_AS, (_CHILD_BYTES, _CHILD_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     manifest, model, observations, q_values = msgspec.msgpack.decode(sys.stdin.buffer.read())

@@ -2,13 +2,12 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
 from contract.declaration import PolicyDeclaration
-from service.experience.decisions import decision_record
+from service.experience.decisions import Answered, DecisionLog
 from service.experience.spool import Spool
 from service.inference.batcher import Batcher, BatcherLimits, Live
 from service.inference.fallback import REASONS, Chosen, Fallback, Reason
@@ -42,12 +41,10 @@ class ServedPolicy:
         self._q_health = QHealth(metrics, name, "stable", declaration.actions.count)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"model-{name}")
 
+        decisions = DecisionLog(name, self.schema_hash, spool)
+
         def log(batch: Batch, chosen: Chosen, is_late: bool) -> None:
-            make_record = partial(
-                decision_record, name, self.schema_hash, time.time(), batch, chosen, is_late
-            )
-            waiting = [q.on_durable for q in batch.questions if q.on_durable is not None]
-            spool.put(make_record, waiting)
+            decisions.add(Answered(time.time(), batch, chosen, is_late))
 
         self.decoder = ObservationDecoder(declaration.observation)
         self.frame_decoder = ObservationDecoder(declaration.observation.frame)

@@ -77,8 +77,12 @@ def test_what_waits_while_the_model_runs_is_the_next_batch(tmp_path: Path) -> No
         # Larger than a batch may be: it is not split, and runs alone.
         told.append(asking.ask([RIGHT] * 9))
         await asyncio.gather(*told)
+        # Batches of 4, 4, 2 and 9 rows: one at most 2, two at most 4, one at most 16.
+        histogram = asking.metrics.histogram("dqn_batch_rows", builders.POLICY)
+        histogram.flush()
+        assert [histogram.count_of(bucket) for bucket in range(5)] == [0, 1, 2, 0, 1]
         logged = await asking.logged()
-        assert [sum(batch.row_counts) for batch in logged] == [4, 4, 2, 9]
+        assert sum(sum(batch.row_counts) for batch in logged) == 19
 
     asyncio.run(scenario())
 

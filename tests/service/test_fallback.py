@@ -189,6 +189,11 @@ def test_the_mask_is_obeyed_by_model_and_heuristic(tmp_path: Path) -> None:
         assert counts == [1, 2]
         batch = (await asking.logged())[-1]
         assert batch.action_masks is not None
-        assert batch.action_masks.array().tolist() == [[True, False], [True, True], [True, True]]
+        # What was answered before may be in the same record.
+        assert batch.action_masks.array().tolist()[-3:] == [
+            [True, False],
+            [True, True],
+            [True, True],
+        ]
 
     asyncio.run(scenario())

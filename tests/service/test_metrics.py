@@ -176,7 +176,7 @@ def test_workers_pages_are_one_answer(tmp_path: Path) -> None:
         assert sample(page, "dqn_shed_total", policy="p") == 43
         assert sample(page, "dqn_shed_total", policy="only second") == 5
         assert sample(page, "dqn_spool_bytes") == 43
-        assert sample(page, "dqn_spool_limit_bytes") == 40
+        assert sample(page, "dqn_spool_limit_bytes") == 43
         assert sample(page, "dqn_batch_rows_sum", policy="p") == 43
         assert sample(page, "dqn_batch_rows_bucket", policy="p", le="4.0") == 1
 

@@ -87,7 +87,7 @@ def test_nothing_is_acknowledged_that_the_disk_did_not_sync(
 
 def test_closing_writes_what_waits(tmp_path: Path) -> None:
     async def scenario(spool: Spool) -> None:
-        spool.put(lambda: outcome(3.0))
+        spool.put(outcome(3.0))
 
     slow = SpoolLimits(commit_seconds=5.0, max_bytes=2**30, disk_free_share=0.0)
     assert rewards(with_spool(tmp_path, scenario, slow).folder) == [3.0]
@@ -99,7 +99,7 @@ def test_a_full_spool_refuses_before_it_accepts_and_counts_what_it_drops(tmp_pat
         spool._measure()
         with pytest.raises(SpoolFullError, match="spool_full"):
             put_durably(spool, outcome(2.0), outcome(3.0))
-        spool.put(lambda: outcome(4.0))
+        spool.put(outcome(4.0))
         assert spool._dropped["spool_full"].value == 3
         assert spool.refusal == "spool_full"
 
@@ -123,10 +123,14 @@ def test_a_record_that_cannot_be_written_is_told_of_and_stops_nothing(tmp_path: 
         assert isinstance(refusal, SpoolFullError)
         assert await put_durably(spool, outcome(5.0)) is None
 
-        def fail() -> Outcome:
-            raise RuntimeError("a slip in the maker of a record")
+        slips = [RuntimeError("a slip in the maker of a record")]
 
-        spool.put(fail)
+        def fail() -> tuple[list[Outcome], list[Callable[[], None]]]:
+            if slips:
+                raise slips.pop()
+            return [], []
+
+        spool.add_source(fail)
         await asyncio.sleep(0.1)
         assert await put_durably(spool, outcome(6.0)) is None
 
