@@ -82,10 +82,7 @@ def _make_policy(config: RunConfig, console: Console, stop: threading.Event) -> 
     repository = config.data / "policies"
     checkpoints = config.data / "training" / config.policy
     if not versions_in(repository / config.policy):
-        if not (checkpoints / "best").is_dir():
-            console.print(f"[bold]training {config.policy}[/] (about a minute, once)")
-            # A run that was cut short left no best checkpoint worth keeping: it starts anew.
-            _call(stop, "training", "--preset", config.policy, "--out", str(checkpoints))
+        _train(config.policy, checkpoints, console, stop)
         if stop.is_set():
             return
         console.print(f"[bold]exporting {config.policy}[/]")
@@ -108,6 +105,20 @@ def _make_policy(config: RunConfig, console: Console, stop: threading.Event) -> 
             why="the first version, made by this command",
         )
         append_latest(ledger, first)
+
+
+def _train(policy: str, checkpoints: Path, console: Console, stop: threading.Event) -> None:
+    """Train to the end, going on with a run that was cut short."""
+    trained = checkpoints / "trained"
+    if trained.exists():
+        return
+    console.print(f"[bold]training {policy}[/] (about a minute, once)")
+    if (checkpoints / "last").is_dir():
+        _call(stop, "training", "--resume", str(checkpoints))
+    else:
+        _call(stop, "training", "--preset", policy, "--out", str(checkpoints))
+    if not stop.is_set():
+        trained.touch()
 
 
 def _serve(config: RunConfig, console: Console, stop: threading.Event) -> None:

@@ -18,6 +18,7 @@ from benchmarks.report import Figure, print_figures, write_result
 from benchmarks.serving.closed_loop import Measured, Missing, Plan, figures_of, measure
 from benchmarks.serving.contenders import BARE, OURS, PROBE, Site
 from benchmarks.serving.load import LoadError
+from benchmarks.serving.model_alone import model_alone
 from benchmarks.serving.plot import draw
 from benchmarks.serving.policies import write_cnn, write_mlp
 from benchmarks.serving.processes import StartError
@@ -51,7 +52,7 @@ def main() -> int:
         plan = Plan(options.seconds, options.rounds, contenders)
         measured, failed = measure(site, workloads, plan, _tell)
         missing += failed
-        figures = figures_of(measured)
+        figures = model_alone(site.models) + figures_of(measured)
         for name in SCENARIOS:
             if OURS not in contenders or not _is_wanted(name, options.loads):
                 continue
