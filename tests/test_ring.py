@@ -38,12 +38,27 @@ def wait_for_policy(url: str, process: "subprocess.Popen[str]") -> None:
     raise AssertionError("the policy was never served")
 
 
+def stop_while_training(command: list[str], training: Path) -> None:
+    """Ctrl-C before the first policy is there: what was learned is gone on with."""
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        until = time.monotonic() + WAIT_SECONDS
+        while not list(training.glob("*/best")):
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    assert list(training.glob("*/last"))
+    assert not list(training.glob("*/trained"))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_one_command_trains_exports_serves_and_its_agents_do_well(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{PORT}"
     command = [sys.executable, "-m", "cli", "run", "--port", str(PORT)]
     command += ["--data", str(tmp_path / "data"), "--steps-per-second", "500"]
+    stop_while_training(command, tmp_path / "data" / "training")
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
