@@ -26,9 +26,10 @@ from service.errors import (
 from service.faces import health, inference_models, inference_repository, operator, policies
 from service.faces.documentation import body_schema, response_schema
 from service.faces.hot import HOT_ROUTES, find_hot_route
-from service.faces.http import Reply, Route, call_face, error_reply
-from service.faces.http import Request as HotRequest
+from service.faces.http import Route, call_face
 from service.faces.steps import OWN_STEPS
+from service.messages import Reply, error_reply
+from service.messages import Request as HotRequest
 from service.metrics import Metrics
 from service.pages import Page
 from service.server import ALONE, Place, Server

@@ -17,7 +17,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from service.app import too_large
 from service.errors import MalformedBodyError, RequestTimeoutError, ServiceError
 from service.faces.hot import find_hot_route
-from service.faces.http import Reply, Request, Route, call_face, error_reply
+from service.faces.http import Route, call_face
+from service.messages import Reply, Request, error_reply
 from service.server import Server
 
 _LINGER_SECONDS: Final = 1.0

@@ -14,11 +14,11 @@ from contract.ledger import LEDGER_FILE, FileLedger
 from service.errors import InvalidRequestError, NotReadyError, UnknownPolicyError
 from service.experience.shipper import Shipper
 from service.experience.spool import Spool, SpoolLimits
-from service.faces.http import Request, Respond, error_reply
 from service.inference.batcher import BatcherLimits
 from service.inference.episodes import OpenEpisodes
 from service.inference.served import ServedPolicy
 from service.keys import Keys
+from service.messages import Request, Respond, error_reply
 from service.metrics import Counter, Metrics
 from service.rollout.loader import Loader
 from service.rollout.rollout import Rollout

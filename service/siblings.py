@@ -17,7 +17,7 @@ from typing import Final, cast
 import msgspec
 
 from contract.streams import partition_of
-from service.faces.http import Reply, Request, Respond
+from service.messages import Reply, Request, Respond
 
 _LENGTH: Final = struct.Struct("<I")
 _RETRY_SECONDS: Final = 0.2

@@ -90,10 +90,13 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each closed-loop load")
     parser.add_argument("--rounds", type=int, default=3, help="of each load; medians count")
     parser.add_argument("--scenario-seconds", type=float, default=20.0, help="of each scenario")
+    parser.add_argument(
+        "--write", action="store_true", help="keep the result of a part: its command says of which"
+    )
     parser.add_argument("--swaps", type=int, default=20)
     parser.add_argument("--profile", action="store_true", help="where our time goes, and no more")
     options = parser.parse_args()
-    options.is_whole = not (options.quick or options.only or options.loads)
+    options.is_whole = options.write or not (options.quick or options.only or options.loads)
     if options.quick:
         options.seconds, options.rounds, options.scenario_seconds, options.swaps = 1.0, 1, 1.0, 1
         options.loads = options.loads or list(_QUICK_LOADS)

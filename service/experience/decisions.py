@@ -1,12 +1,12 @@
 """What a policy has answered, as records of the transition log.
 
-The event loop only remembers each batch. The spool's thread puts together what one commit holds, so
-that the log costs a server that answers ten thousand times a second little more than one that
-answers ten times.
+The event loop adds each batch to what the next record holds; the spool's thread makes the record.
+Python's own work is done on the loop, a little with each batch, and the thread is left with few and
+large calls: while it holds the interpreter's lock, every socket waits.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -46,114 +46,125 @@ class DecisionLog:
         self._schema_hash = schema_hash
         self._spool = spool
         self._mutex = threading.Lock()
-        self._waiting: list[Answered] = []
-        self._bytes = 0
+        self._waiting: list[_Rows] = []
+        self._num_bytes = 0
         spool.add_source(self._take)
 
     def add(self, answered: Answered) -> None:
         """Remember a batch; dropped, and counted, where the spool accepts nothing or stalls."""
         size = answered.batch.observations.nbytes
-        if self._spool.drops(is_backlogged=self._bytes + size > _WAITING_BYTES):
+        if self._spool.drops(is_backlogged=self._num_bytes + size > _WAITING_BYTES):
             return
         with self._mutex:
-            self._waiting.append(answered)
-            self._bytes += size
+            self._num_bytes += size
+            if not self._waiting or not self._waiting[-1].takes(answered):
+                self._waiting.append(_Rows(answered.is_late))
+            self._waiting[-1].add(answered)
 
     def _take(self) -> tuple[list[DecisionBatch], list[Callable[[], None]]]:
         """What is to be written now, and who is to be told once it is; on the spool's thread."""
         with self._mutex:
-            waiting, self._waiting, self._bytes = self._waiting, [], 0
-        records = [
-            decision_record(self._policy, self._schema_hash, group) for group in _groups(waiting)
-        ]
-        told = [
-            question.on_durable
-            for answered in waiting
-            for question in answered.batch.questions
-            if question.on_durable is not None
-        ]
-        return records, told
+            waiting, self._waiting, self._num_bytes = self._waiting, [], 0
+        records = [rows.record(self._policy, self._schema_hash) for rows in waiting]
+        return records, [call for rows in waiting for call in rows.on_durable]
 
 
-def decision_record(policy: str, schema_hash: str, group: Sequence[Answered]) -> DecisionBatch:
-    """The record of batches, in order; at least one, all late or none."""
-    questions = [question for answered in group for question in answered.batch.questions]
-    answered_by, index = _who(group)
-    return DecisionBatch(
-        policy=policy,
-        schema_hash=schema_hash,
-        time=group[-1].time,
-        decision_ids=[question.decision_id for question in questions],
-        row_counts=[question.rows for question in questions],
-        episode_ids=[each for answered in group for each in answered.batch.column("episode_ids")],
-        steps=[each for answered in group for each in answered.batch.column("steps")],
-        observations=Column.of(_join([answered.batch.observations for answered in group])),
-        action_masks=_masks(group),
-        actions=Column.of(_join([answered.chosen.actions for answered in group])),
-        propensities=Column.of(
-            _join([answered.chosen.propensities for answered in group]).astype(np.float32)
-        ),
-        q_values=_q_values(group),
-        answered_by=answered_by,
-        answered_by_index=index,
-        is_late=group[0].is_late,
-    )
+class _Rows:
+    """What one record will hold: batches that are all late or all in time, in order."""
 
+    def __init__(self, is_late: bool) -> None:
+        self._is_late = is_late
+        self._time = 0.0
+        self._num_bytes = 0
+        self._decision_ids: list[str] = []
+        self._row_counts: list[int] = []
+        self._episode_ids: list[str | None] = []
+        self._steps: list[int | None] = []
+        # Arrays, not the questions: each holds its whole request, and to free a thousand of them at
+        # once keeps the interpreter's lock for milliseconds.
+        self._observations: list[npt.NDArray[Any]] = []
+        self._masks: list[npt.NDArray[np.bool_] | None] = []
+        self._chosen: list[Chosen] = []
+        self._places: dict[AnsweredBy, int] = {}
+        self._index: list[int] = []
+        self.on_durable: list[Callable[[], None]] = []
 
-def _groups(waiting: Sequence[Answered]) -> Iterator[list[Answered]]:
-    """Runs that one record may hold."""
-    group: list[Answered] = []
-    size = 0
-    for answered in waiting:
-        added = answered.batch.observations.nbytes
-        if group and (size + added > _RECORD_BYTES or group[0].is_late != answered.is_late):
-            yield group
-            group, size = [], 0
-        group.append(answered)
-        size += added
-    if group:
-        yield group
+    def takes(self, answered: Answered) -> bool:
+        """There is room for a batch, and it is of the same kind."""
+        size = self._num_bytes + answered.batch.observations.nbytes
+        return self._is_late == answered.is_late and size <= _RECORD_BYTES
 
-
-def _who(group: Sequence[Answered]) -> tuple[list[AnsweredBy], list[int] | None]:
-    """All entries, each once, and row to entry; None for the rows where one entry fits all."""
-    places: dict[AnsweredBy, int] = {}
-    index: list[int] = []
-    for answered in group:
-        own = [places.setdefault(entry, len(places)) for entry in answered.chosen.answered_by]
-        if answered.chosen.index is None:
-            index += own * len(answered.chosen.actions)
+    def add(self, answered: Answered) -> None:
+        """Take one batch."""
+        batch, chosen = answered.batch, answered.chosen
+        self._time = answered.time
+        self._num_bytes += batch.observations.nbytes
+        self._observations.append(batch.observations)
+        self._masks.append(batch.action_masks)
+        self._chosen.append(chosen)
+        for question in batch.questions:
+            self._decision_ids.append(question.decision_id)
+            self._row_counts.append(question.rows)
+            if question.on_durable is not None:
+                self.on_durable.append(question.on_durable)
+        self._episode_ids += batch.column("episode_ids")
+        self._steps += batch.column("steps")
+        places = self._places
+        own = [places.setdefault(entry, len(places)) for entry in chosen.answered_by]
+        if chosen.index is None:
+            self._index += own * len(chosen.actions)
         else:
-            index += [own[entry] for entry in answered.chosen.index.tolist()]
-    return list(places), index if len(places) > 1 else None
+            self._index += [own[entry] for entry in chosen.index.tolist()]
+
+    def record(self, policy: str, schema_hash: str) -> DecisionBatch:
+        """All of it, in columns."""
+        chosen = self._chosen
+        return DecisionBatch(
+            policy=policy,
+            schema_hash=schema_hash,
+            time=self._time,
+            decision_ids=self._decision_ids,
+            row_counts=self._row_counts,
+            episode_ids=self._episode_ids,
+            steps=self._steps,
+            observations=Column.of(_join(self._observations)),
+            action_masks=_mask_column(self._masks, chosen),
+            actions=Column.of(_join([each.actions for each in chosen])),
+            propensities=Column.of(
+                _join([each.propensities for each in chosen]).astype(np.float32)
+            ),
+            q_values=_q_value_column(chosen),
+            answered_by=list(self._places),
+            answered_by_index=self._index if len(self._places) > 1 else None,
+            is_late=self._is_late,
+        )
 
 
-def _masks(group: Sequence[Answered]) -> Column | None:
-    masks = [answered.batch.action_masks for answered in group]
+def _mask_column(
+    masks: Sequence[npt.NDArray[np.bool_] | None], chosen: Sequence[Chosen]
+) -> Column | None:
     width = next((mask.shape[1] for mask in masks if mask is not None), None)
     if width is None:
         return None
     filled = [
-        np.ones((len(answered.chosen.actions), width), dtype=np.bool_) if mask is None else mask
-        for answered, mask in zip(group, masks, strict=True)
+        np.ones((len(each.actions), width), dtype=np.bool_) if mask is None else mask
+        for each, mask in zip(chosen, masks, strict=True)
     ]
     return Column.of(_join(filled))
 
 
-def _q_values(group: Sequence[Answered]) -> Column | None:
-    q_values = [answered.chosen.q_values for answered in group]
-    width = next((values.shape[1] for values in q_values if values is not None), None)
+def _q_value_column(chosen: Sequence[Chosen]) -> Column | None:
+    width = next((each.q_values.shape[1] for each in chosen if each.q_values is not None), None)
     if width is None:
         return None
     filled = [
-        np.full((len(answered.chosen.actions), width), np.nan, dtype=np.float32)
-        if values is None
-        else values
-        for answered, values in zip(group, q_values, strict=True)
+        np.full((len(each.actions), width), np.nan, dtype=np.float32)
+        if each.q_values is None
+        else each.q_values
+        for each in chosen
     ]
     # Clipped, since half precision would turn a large value into an infinity.
-    clipped = _join(filled).clip(_FLOAT16.min, _FLOAT16.max)
-    return Column.of(clipped.astype(np.float16))
+    return Column.of(_join(filled).clip(_FLOAT16.min, _FLOAT16.max).astype(np.float16))
 
 
 def _join(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:

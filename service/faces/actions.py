@@ -17,9 +17,10 @@ from service.faces.decoding import (
     check_ids,
     decode_masks,
 )
-from service.faces.http import MSGPACK, OCTET_STREAM, Reply, Request, Respond, Route, error_reply
+from service.faces.http import Route
 from service.inference.questions import Answer, OnFallback, Question
 from service.inference.served import ServedPolicy
+from service.messages import MSGPACK, OCTET_STREAM, Reply, Request, Respond, error_reply
 from service.server import Server
 
 Milliseconds = Annotated[float, msgspec.Meta(gt=0)]

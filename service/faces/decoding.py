@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from contract.declaration import ActionSpec
 from service.errors import InvalidRequestError, MalformedBodyError
-from service.faces.http import Request
+from service.messages import Request
 
 Body = TypeVar("Body")
 Step = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]

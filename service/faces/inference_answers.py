@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from contract.manifest import ACTIONS
 from contract.records import AnsweredBy
-from service.faces.http import JSON, OCTET_STREAM, Reply
 from service.faces.inference_compression import compress
 from service.faces.inference_tensors import OutputTensor, encode_outputs
 from service.inference.questions import Answer
 from service.inference.served import ServedPolicy
+from service.messages import JSON, OCTET_STREAM, Reply
 
 
 class InferResponse(msgspec.Struct, omit_defaults=True):

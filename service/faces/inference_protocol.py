@@ -20,7 +20,7 @@ from service.errors import (
     UnknownPolicyError,
 )
 from service.faces.decoding import Step, check_id
-from service.faces.http import Request, Respond, Route, error_reply
+from service.faces.http import Route
 from service.faces.inference_answers import answer_reply
 from service.faces.inference_compression import decompress
 from service.faces.inference_tensors import (
@@ -34,6 +34,7 @@ from service.faces.inference_tensors import (
 )
 from service.inference.questions import Answer, OnFallback, Question
 from service.inference.served import ServedPolicy
+from service.messages import Request, Respond, error_reply
 from service.server import Server
 
 OUTPUTS: Final = (ACTIONS, Q_VALUES)

@@ -8,8 +8,9 @@ import msgspec
 from contract.records import Column, Outcome, Record, TransitionRecord
 from service.errors import InvalidRequestError, ServiceError
 from service.faces.decoding import Step, body_decoder, check_id, is_given
-from service.faces.http import Reply, Request, Respond, Route, error_reply
+from service.faces.http import Route
 from service.inference.served import ServedPolicy
+from service.messages import Reply, Request, Respond, error_reply
 from service.server import Server
 
 _MOST: Final = 4096

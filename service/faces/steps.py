@@ -26,11 +26,12 @@ from service.faces.decoding import (
     decode_masks,
     is_given,
 )
-from service.faces.http import MSGPACK, Reply, Request, Respond, Route, call_face, error_reply
+from service.faces.http import Route, call_face
 from service.faces.outcomes import Finite
 from service.inference.episodes import OpenEpisode
 from service.inference.questions import Answer, OnFallback, Question
 from service.inference.served import ServedPolicy
+from service.messages import MSGPACK, Reply, Request, Respond, error_reply
 from service.server import Server
 
 
