@@ -4,7 +4,6 @@ import json
 import math
 import os
 import random
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +123,6 @@ def verdict_of(bundle: Bundle, model: bytes) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="forks beside loaded libraries")
 def test_no_spoiled_model_is_served_wrongly(tmp_path: Path) -> None:
     bundle = read_bundle(builders.write_policy(tmp_path))
     rng = random.Random(2)
