@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 MAY_IMPORT: dict[str, set[str]] = {
     "contract": set(),
     "service": {"contract"},
+    "recorder": {"contract"},
     "dqn_client": {"contract"},
     "training": {"contract"},
     "exporter": {
@@ -24,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "cli": {"contract", "dqn_client", "service.keys"},
     "dashboards": {"service.metrics"},
-    "benchmarks": {"contract", "dqn_client", "exporter", "service", "training"},
+    "benchmarks": {"contract", "dqn_client", "exporter", "recorder", "service", "training"},
 }
 PACKAGES = set(MAY_IMPORT)
 

@@ -1,0 +1,1 @@
+"""From raw records to shards, reward metrics and datasets: a process beside the service."""

@@ -1,0 +1,39 @@
+"""Entries to seal, made from small real records."""
+
+from pathlib import Path
+
+from contract.records import Outcome, decode_record, encode_record
+from recorder.shard_log import Sealable
+from recorder.shards import Entry, read_entries, shard_numbers, shard_path
+from tests import builders
+
+
+def sealable(
+    sequence: int,
+    *,
+    producer: str = "worker",
+    partition: int | None = None,
+    reward: float | None = None,
+) -> Sealable:
+    """An outcome whose reward, unless told, is its sequence number."""
+    record = builders.outcome(
+        float(sequence) if reward is None else reward, time=1000.0 + sequence, decision_id="d"
+    )
+    return Sealable(
+        Entry(producer, partition, sequence, encode_record(record)), record.time, "schema"
+    )
+
+
+def sealed_entries(folder: Path) -> list[Entry]:
+    """All entries of a folder of shards, in the order of the shards."""
+    return [
+        entry
+        for number in shard_numbers(folder)
+        for entry in read_entries(shard_path(folder, number))
+    ]
+
+
+def sealed_rewards(folder: Path) -> list[float]:
+    """Of all outcomes in a folder of shards."""
+    records = [decode_record(entry.content) for entry in sealed_entries(folder)]
+    return [record.reward for record in records if isinstance(record, Outcome)]
