@@ -2,13 +2,13 @@
 
 from typing import Any, NamedTuple
 
-import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
 from contract.declaration import ObservationSpec, Record
 from contract.manifest import RewardTransform
+from training.environment_name import NEXT_LIFE, frame_stack_of, make_environment
 from training.replay import Transitions
 
 Observations = npt.NDArray[Any]
@@ -40,7 +40,7 @@ class SeededEnvironment:
     """
 
     def __init__(self, environment_id: str, seed: int, index: int) -> None:
-        self._environment = gymnasium.make(environment_id)
+        self._environment = make_environment(environment_id, for_training=True)
         self._seed = seed
         self._index = index
         self._episode = 0
@@ -51,14 +51,18 @@ class SeededEnvironment:
         """Act: the observation that follows, the reward, `terminated` and `truncated`.
 
         At an episode's end the next one begins: then `observation` is its first one, and what
-        this returns is the last one of the episode that ended.
+        this returns is the last one of the episode that ended. Where a lost life counts as an
+        end, the game goes on, and so do the episode's seed and actions.
         """
-        next_observation, reward, terminated, truncated, _ = self._environment.step(action)
+        next_observation, reward, terminated, truncated, info = self._environment.step(action)
         self._actions.append(action)
         self.observation = next_observation
         if terminated or truncated:
             self._episode += 1
             self.observation = self._reset()
+        elif NEXT_LIFE in info:
+            terminated = True
+            self.observation = info[NEXT_LIFE]
         return next_observation, float(reward), bool(terminated), bool(truncated)
 
     def state(self) -> EpisodeState:
@@ -145,10 +149,7 @@ def describe_environment(environment_id: str) -> EnvironmentSpec:
         ValueError: There is no such environment, or it is not one of discrete actions and array
             observations.
     """
-    try:
-        environment = gymnasium.make(environment_id)
-    except gymnasium.error.Error as error:
-        raise ValueError(f"{environment_id}: {error}") from error
+    environment = make_environment(environment_id, for_training=True)
     observation_space, action_space = environment.observation_space, environment.action_space
     environment.close()
     if not isinstance(action_space, spaces.Discrete) or action_space.start != 0:
@@ -162,6 +163,7 @@ def describe_environment(environment_id: str) -> EnvironmentSpec:
                 "dtype": observation_space.dtype.name,
                 "low": _bounds(observation_space.low),
                 "high": _bounds(observation_space.high),
+                "frame_stack": frame_stack_of(environment_id),
             }
         ),
         int(action_space.n),

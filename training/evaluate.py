@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import gymnasium
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -18,6 +17,7 @@ from contract.manifest import RewardTransform
 from training.actor import QFunction, choose_actions, q_function
 from training.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from training.config import Flags
+from training.environment_name import make_environment
 from training.environments import transform_rewards
 
 _FEATURE_ROWS = 4096
@@ -222,7 +222,7 @@ def discounted_return(
 
 class _RunningEpisode:
     def __init__(self, environment_id: str, seed: int) -> None:
-        self._environment = gymnasium.make(environment_id)
+        self._environment = make_environment(environment_id, for_training=False)
         self.observation: npt.NDArray[Any] = self._environment.reset(seed=seed)[0]
         self.has_ended = False
         self._terminated = False

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 
 from contract.declaration import ObservationSpec
-from contract.frames import FrameStack
+from contract.frames import FrameStack, ScreenPreprocessing, grey, resize_area
 
 
 def spec(first_frames: Literal["repeat", "zeros"] = "repeat") -> ObservationSpec:
@@ -69,3 +69,57 @@ def test_a_stack_that_was_given_out_is_never_written_to_again() -> None:
 def test_a_stack_of_bare_numbers_is_refused() -> None:
     with pytest.raises(ValueError, match=r"frame_stack 4 must be the first of several axes"):
         ObservationSpec(shape=(4,), frame_stack=4)
+
+
+def area_means(screen: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.int64]:
+    """Rounded means over areas, by blowing the screen up until areas are whole pixels."""
+    blown_up = screen.astype(np.int64).repeat(height, axis=0).repeat(width, axis=1)
+    blocks = blown_up.reshape(height, screen.shape[0], width, screen.shape[1])
+    pixels = screen.shape[0] * screen.shape[1]
+    means: npt.NDArray[np.int64] = (2 * blocks.sum(axis=(1, 3)) + pixels) // (2 * pixels)
+    return means
+
+
+@pytest.mark.parametrize(
+    ("shape", "new_shape"),
+    [((210, 160), (84, 84)), ((160, 160), (84, 84)), ((7, 5), (3, 4)), ((3, 2), (7, 5))],
+)
+def test_a_new_pixel_is_the_mean_of_the_area_it_covers(
+    shape: tuple[int, int], new_shape: tuple[int, int]
+) -> None:
+    screen = np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
+    np.testing.assert_array_equal(resize_area(screen, *new_shape), area_means(screen, *new_shape))
+
+
+def test_a_white_screen_stays_white() -> None:
+    assert resize_area(np.full((210, 160), 255, np.uint8), 84, 84).min() == 255
+
+
+def test_grey_weighs_green_most_and_rounds() -> None:
+    colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]], np.uint8)
+    # 76.22, 149.69, 29.07 and 254.97
+    assert grey(colours).tolist() == [76, 150, 29, 255]
+
+
+def test_rgb_screens_and_their_grey_make_the_same_frame() -> None:
+    screens = np.random.default_rng(3).integers(0, 256, (2, 210, 160, 3)).astype(np.uint8)
+    preprocessing = ScreenPreprocessing(crop_top=10)
+    np.testing.assert_array_equal(preprocessing.frame(screens), preprocessing.frame(grey(screens)))
+
+
+def test_cropped_rows_leave_no_trace() -> None:
+    screen = np.zeros((1, 210, 160), np.uint8)
+    screen[0, :34], screen[0, -16:] = 200, 100
+    assert ScreenPreprocessing(crop_top=34, crop_bottom=16).frame(screen).max() == 0
+    assert ScreenPreprocessing(crop_top=33, crop_bottom=16).frame(screen).max() > 0
+
+
+@pytest.mark.parametrize("shape", [(210, 160), (2, 210, 160, 4)])
+def test_screens_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"expected uint8 \[K, H, W, 3\]"):
+        ScreenPreprocessing().frame(np.zeros(shape, np.uint8))
+
+
+def test_a_crop_of_everything_is_refused() -> None:
+    with pytest.raises(ValueError, match="all cropped"):
+        ScreenPreprocessing(crop_top=200, crop_bottom=10).frame(np.zeros((1, 210, 160), np.uint8))
