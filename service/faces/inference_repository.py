@@ -16,11 +16,11 @@ from fastapi.responses import JSONResponse
 
 from contract.bundle import versions_in
 from contract.ledger import Entry
+from contract.rollout import PolicyState
 from service.errors import ConflictError, MalformedBodyError
 from service.faces.access import ServerDep, needs
 from service.faces.inference_models import may_look, why_not_ready
 from service.inference.served import ServedPolicy
-from service.rollout.state import PolicyState
 
 UNLOADED: Final = "unloaded by the inference protocol"
 """The `why` by which `load` knows the pin that it may lift."""

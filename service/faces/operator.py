@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contract.bundle import BundleError
 from contract.ledger import Entry
+from contract.rollout import PolicyState
 from service.errors import ConflictError, InvalidRequestError
 from service.faces.access import ServedDep, ServerDep, needs
 from service.inference.served import ServedPolicy
 from service.rollout.rollout import Allow
-from service.rollout.state import PolicyState
 from service.server import Server
 
 _OPERATE: Final = needs("operate")

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from contract.fold import fold
 from contract.ledger import Entry, FileLedger, LedgerMovedError, append_latest
+from contract.rollout import PolicyState
 from service.errors import ConflictError
-from service.rollout.state import PolicyState, fold
 
 Allow = Callable[[PolicyState], None]
 """Raises ConflictError where a state does not allow a change."""
