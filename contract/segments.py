@@ -86,12 +86,14 @@ class SegmentWriter:
         """
         content = _encode_frames(self._next_sequence, records, self._compressor)
         file = self._segment_for(len(content))
+        written = 0
         try:
-            written = 0
             while written < len(content):
                 written += file.write(memoryview(content)[written:]) or 0
         except OSError:
             self._cut_back(file)
+            # A reader may have met the whole frames among them: their numbers stay theirs.
+            self._next_sequence += _count_records(content[:written])
             raise
         self._offset += len(content)
         self._next_sequence += len(records)
@@ -226,6 +228,14 @@ def _encode_frame(
     payload = compressor.compress(msgspec.msgpack.encode(list(records)))
     checksum = zlib.crc32(payload, zlib.crc32(_CHECKED.pack(sequence, len(records))))
     return _HEADER.pack(_MAGIC, len(payload), checksum, sequence, len(records)) + payload
+
+
+def _count_records(content: bytes) -> int:
+    """Records in the whole frames at the start of a torn write."""
+    count = offset = 0
+    while (frame := _frame_at(content, offset)) is not None:
+        count, offset = count + len(frame.records), frame.end_offset
+    return count
 
 
 def _next_frame(content: bytes, offset: int) -> Frame | None:

@@ -203,6 +203,22 @@ def test_what_could_not_be_cut_back_never_makes_a_later_cut_hit_a_whole_frame(
     assert read(tmp_path) == [(0, b"zero"), (1, b"one"), (2, b"two")]
 
 
+def test_numbers_of_frames_that_a_reader_may_have_met_are_not_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("contract.segments.FileIO", FailingFile)
+    monkeypatch.setattr("contract.segments._FRAME_BYTES", 600)
+    monkeypatch.setattr(FailingFile, "room", 1_300)
+    writer = SegmentWriter(tmp_path, 0)
+    with pytest.raises(OSError, match="full"):
+        # Two frames of one record fit into the room there is, and half of the third.
+        writer.append([os.urandom(500) for _ in range(3)])
+    monkeypatch.setattr(FailingFile, "room", 10_000)
+    writer.append([b"next"])
+    writer.close()
+    assert read(tmp_path) == [(2, b"next")]
+
+
 def failing_fdatasync(monkeypatch: pytest.MonkeyPatch, calls: int = 1) -> None:
     failures = iter([True] * calls)
 
