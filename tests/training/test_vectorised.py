@@ -7,9 +7,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from training.ale_environments import AleEnvironments
 from training.environments import Environments
 from training.replay import Transitions
-from training.vectorised import AleEnvironments, AsyncEnvironments, make_environments
+from training.vectorised import AsyncEnvironments, make_environments
 
 
 @pytest.fixture
