@@ -12,6 +12,7 @@ from contract.declaration import (
     Record,
     first_fault,
 )
+from contract.drift_reference import DriftReference
 
 FORMAT_VERSION = 1
 
@@ -58,6 +59,8 @@ class Profile(Record):
     """Of each action's Q-value."""
     action_frequencies: tuple[float, ...] = ()
     num_observations: int = Field(ge=0)
+    drift: DriftReference | None = None
+    """What drift is judged by; None: not armed."""
 
 
 class RewardTransform(Record):

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from contract.drift_reference import DriftReference, make_columns
 from contract.heuristics import AnyHeuristic
 from contract.manifest import Distribution, Profile
 from exporter.graph import ServingGraph
@@ -45,6 +46,14 @@ def make_profile(
         graph: Turns the penultimate layer into the features that are served.
         training_q_maximum: The largest |Q| that training met, exploration included.
     """
+    features = graph.project(torch.from_numpy(rollout.features)).numpy()
+    return profile_of(rollout, features, training_q_maximum)
+
+
+def profile_of(
+    rollout: Rollout, features: npt.NDArray[np.float32], training_q_maximum: float | None
+) -> Profile:
+    """Sum up a greedy rollout and the features that are served for it, [N, num_features]."""
     frequencies = np.bincount(rollout.actions, minlength=rollout.q_values.shape[1])
     served_q_maximum = float(np.abs(rollout.q_values).max())
     return Profile(
@@ -54,11 +63,29 @@ def make_profile(
         max_q=summarise(rollout.q_values.max(axis=1)),
         absolute_q_maximum=max(served_q_maximum, training_q_maximum or 0.0),
         observation_deciles=_observation_deciles(rollout.observations),
-        feature_deciles=_deciles(graph.project(torch.from_numpy(rollout.features)).numpy()),
+        feature_deciles=_deciles(features),
         q_value_deciles=_deciles(rollout.q_values),
         action_frequencies=tuple((frequencies / len(rollout.actions)).tolist()),
         num_observations=len(rollout.actions),
+        drift=drift_reference(rollout, features),
     )
+
+
+def drift_reference(rollout: Rollout, features: npt.NDArray[np.float32]) -> DriftReference | None:
+    """What drift is judged by; None where the episodes are too few to tell.
+
+    Args:
+        rollout: Whole episodes.
+        features: As they are served, [N, features].
+    """
+    flat = rollout.observations.reshape(len(rollout.observations), -1)
+    watched = flat if flat.shape[1] <= MAX_PROFILED_ELEMENTS else flat[:, :0]
+    reference = DriftReference(
+        observations=make_columns(watched, rollout.lengths),
+        features=make_columns(features, rollout.lengths),
+        q_values=make_columns(rollout.q_values, rollout.lengths),
+    )
+    return reference if reference.q_values else None
 
 
 def heuristic_returns(

@@ -1,0 +1,1 @@
+"""How often drift is told where there is none, and how soon where there is."""
