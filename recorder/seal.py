@@ -1,0 +1,113 @@
+"""Raw records to immutable shards, each exactly once.
+
+Nothing else trims a source that is read here, and it is trimmed only of what is sealed. Sources
+give records at least once. The shards say what they hold already, so that dying at any moment
+between reading, sealing and trimming costs a repeat that is recognised.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+
+from contract.records import DecisionBatch, Outcome, Record, TransitionRecord, decode_record
+from recorder.shard_log import Sealable, ShardLog
+from recorder.shards import DEAD_LETTERS, UNNAMED, Entry, ShardManifest
+from recorder.sources import Source
+
+POLICY_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_LEAST_SHARE_BYTES: Final = 256 * 1024
+
+
+class Sources(Protocol):
+    """Finds what there is to seal."""
+
+    def find(self) -> list[Source]:
+        """All sources, new ones included."""
+
+
+class Sealer:
+    """Owns the shards' logs. One pass after another, in one thread."""
+
+    def __init__(
+        self,
+        shards: Path,
+        sources: Sources,
+        shard_max_bytes: int,
+        name: str,
+        on_sealed: Callable[[ShardManifest], None] = lambda _: None,
+    ) -> None:
+        self._shards = shards
+        self._sources = sources
+        self._max_bytes = shard_max_bytes
+        self._name = name
+        self._on_sealed = on_sealed
+        self._logs: dict[str, ShardLog] = {}
+
+    def seal(self, now: float) -> int:
+        """One pass over all sources; how many records it read, repeats included.
+
+        At most one shard a policy is written, of about `shard_max_bytes` of records. Who wants all
+        that waits calls until 0 comes.
+
+        Raises:
+            OSError: Nothing of what failed was trimmed; the next pass reads it again.
+            redis.RedisError: Likewise.
+        """
+        sources = self._sources.find()
+        share_bytes = max(self._max_bytes // max(len(sources), 1), _LEAST_SHARE_BYTES)
+        taken: list[tuple[Source, list[Entry]]] = []
+        try:
+            for source in sources:
+                taken.append((source, source.read(share_bytes)))
+            read = [entry for _, entries in taken for entry in entries]
+            for policy, sealables in sorted(_by_policy(read).items()):
+                manifest = self._log_of(policy).append(sealables, now, self._name)
+                if manifest is not None:
+                    self._on_sealed(manifest)
+        except BaseException:
+            for source in sources:
+                source.rewind()
+            raise
+        for source, entries in taken:
+            if entries:
+                source.trim()
+        return len(read)
+
+    def _log_of(self, policy: str) -> ShardLog:
+        if policy not in self._logs:
+            self._logs[policy] = ShardLog(self._shards, policy)
+        return self._logs[policy]
+
+
+def read_sealable(entry: Entry) -> tuple[str, Sealable]:
+    """The policy a record belongs to, and what its shard says of it.
+
+    What does not decode, or names a policy that cannot be, belongs to `DEAD_LETTERS`.
+    """
+    try:
+        record = decode_record(entry.content)
+    except msgspec.DecodeError:
+        return DEAD_LETTERS, Sealable(entry, 0.0, None)
+    policy = UNNAMED if record.policy is None else record.policy
+    if policy != UNNAMED and POLICY_NAME.fullmatch(policy) is None:
+        return DEAD_LETTERS, Sealable(entry, record.time, None)
+    return policy, Sealable(entry, record.time, _schema_hash(record))
+
+
+def _by_policy(entries: Iterable[Entry]) -> dict[str, Sequence[Sealable]]:
+    groups: dict[str, list[Sealable]] = {}
+    for entry in entries:
+        policy, sealable = read_sealable(entry)
+        groups.setdefault(policy, []).append(sealable)
+    return dict(groups)
+
+
+def _schema_hash(record: Record) -> str | None:
+    match record:
+        case DecisionBatch() | TransitionRecord():
+            return record.schema_hash
+        case Outcome():
+            return None
