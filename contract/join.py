@@ -5,18 +5,22 @@ order or never. The join emits each transition once, as soon as all of it is kno
 guesses: a step whose next observation is unknown has none.
 """
 
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import heapq
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeVar
 
-from contract.open_episode import Decided, OpenEpisode, decided_rows, outcome_bytes
+from contract.decided import Decided, decided_rows
+from contract.open_episode import OpenEpisode, outcome_bytes
 from contract.records import AnsweredBy, DecisionBatch, Outcome, Record, TransitionRecord
+from contract.rewards import RewardRules
 from contract.transitions import Episode, Transition
 
 Counted = Literal["joined", "duplicate", "late", "unknown", "evicted"]
 """`joined` steps; `duplicate` decisions, outcomes and transitions; `late` ones, of an episode that
-was closed without them; `unknown` outcomes, whose decision never came; `evicted` episodes."""
+was closed without them, or past their reward window; `unknown` outcomes, whose decision never came;
+`evicted` episodes."""
 
 _Name = TypeVar("_Name")
 
@@ -34,6 +38,14 @@ class JoinRules:
     remembered: int = 1_000_000
     """Closed episodes, finished decisions and transition ids whose repeats are recognised. A record
     that is repeated after so many others is taken for a new one."""
+    rewards: RewardRules = field(default_factory=RewardRules)
+    """How outcomes become rewards."""
+    rewards_by_policy: Mapping[str, RewardRules] = field(default_factory=dict)
+    """For policies with rules of their own."""
+
+    def rewards_of(self, policy: str | None) -> RewardRules:
+        """The rules of one policy."""
+        return self.rewards if policy is None else self.rewards_by_policy.get(policy, self.rewards)
 
 
 class _Key(NamedTuple):
@@ -60,11 +72,15 @@ class Join:
         self._rules = rules or JoinRules()
         self._open: OrderedDict[_Key, OpenEpisode] = OrderedDict()
         self._places: dict[str, _Place] = {}
-        self._early: OrderedDict[str, Outcome] = OrderedDict()
+        self._early: OrderedDict[str, list[Outcome]] = OrderedDict()
+        self._windows: list[tuple[float, _Place]] = []
         self._closed: OrderedDict[_Key, Counted] = OrderedDict()
         self._past_names: OrderedDict[str, Counted] = OrderedDict()
         self._transition_ids: OrderedDict[str, Counted] = OrderedDict()
         self._held_bytes = 0
+        self._now = 0.0
+        self.unreported: Counter[str] = Counter()
+        """Policy to its decisions that were closed without an outcome."""
         self.counts: dict[Counted, int] = dict.fromkeys(
             ("joined", "duplicate", "late", "unknown", "evicted"), 0
         )
@@ -92,14 +108,19 @@ class Join:
         return [*done, *self._evict()]
 
     def close_silent(self, now: float) -> list[Transition | Episode]:
-        """Close the episodes that have been silent for longer than the rules allow.
+        """Close what has been silent for longer than the rules allow; end reward windows.
 
-        One that stands behind a younger one (records came out of order) is closed after it.
+        An episode that stands behind a younger one (records came out of order) is closed after it.
         """
         limit = now - self._rules.episode_timeout_seconds
-        while self._early and next(iter(self._early.values())).time < limit:
+        self._now = max(self._now, now)
+        while self._early and next(iter(self._early.values()))[0].time < limit:
             self._give_up_early()
         done: list[Transition | Episode] = []
+        while self._windows and self._windows[0][0] < now:
+            _, place = heapq.heappop(self._windows)
+            if place.key in self._open:
+                done += self._advance(place.key, self._open[place.key], (place.step,))
         # A record moves its episode to the end, so the silent ones stand first.
         while self._open and next(iter(self._open.values())).touched_at < limit:
             done += self._close(next(iter(self._open)))
@@ -109,7 +130,7 @@ class Join:
         if decided.name in self._places:
             self.counts["duplicate"] += 1
             return
-        episode = self._find(place.key)
+        episode = self._find(place.key, decided.policy)
         if episode is None:
             return
         held = episode.held_bytes
@@ -118,8 +139,10 @@ class Join:
             return
         self._places[decided.name] = place
         self._held_bytes += episode.held_bytes - held
-        early = self._early.pop(decided.name, None)
-        if early is not None:
+        episode.rules = rules = self._rules.rewards_of(decided.policy)
+        if rules.window_seconds is not None:
+            heapq.heappush(self._windows, (decided.time + rules.window_seconds, place))
+        for early in self._early.pop(decided.name, []):
             self._held_bytes -= outcome_bytes(early)
             self._take_outcome(episode, place.step, early)
         yield from self._advance(place.key, episode, (place.step - 1, place.step))
@@ -130,22 +153,31 @@ class Join:
             place = _Place(_Key(False, outcome.episode_id), outcome.step or 0)
         elif name in self._places:
             place = self._places[name]
-        elif name in self._past_names or name in self._early:
-            self.counts[self._past_names.get(name, "duplicate")] += 1
+        elif name in self._past_names:
+            self.counts[self._past_names[name]] += 1
             return
         else:
-            self._early[name] = outcome
-            self._held_bytes += outcome_bytes(outcome)
+            self._wait_for_decision(name, outcome)
             return
-        episode = self._find(place.key)
+        episode = self._find(place.key, outcome.policy)
         if episode is not None:
             self._take_outcome(episode, place.step, outcome)
             yield from self._advance(place.key, episode, (place.step,))
 
+    def _wait_for_decision(self, name: str, outcome: Outcome) -> None:
+        waiting = self._early.get(name, [])
+        is_windowed = self._rules.rewards_of(outcome.policy).window_seconds is not None
+        if waiting and (not is_windowed or outcome in waiting):
+            self.counts["duplicate"] += 1
+            return
+        self._early.setdefault(name, waiting).append(outcome)
+        self._held_bytes += outcome_bytes(outcome)
+
     def _take_outcome(self, episode: OpenEpisode, step: int, outcome: Outcome) -> None:
         held = episode.held_bytes
-        if not episode.add_outcome(step, outcome):
-            self.counts["duplicate"] += 1
+        refusal = episode.add_outcome(step, outcome)
+        if refusal is not None:
+            self.counts[refusal] += 1
         self._held_bytes += episode.held_bytes - held
 
     def _add_transition(self, record: TransitionRecord) -> Iterator[Transition]:
@@ -169,9 +201,10 @@ class Join:
             answered_by=AnsweredBy(None, "stable", "model", None, record.behaviour),
             q_values=None,
             time=record.time,
+            reported_at=record.time,
         )
 
-    def _find(self, key: _Key) -> OpenEpisode | None:
+    def _find(self, key: _Key, policy: str | None) -> OpenEpisode | None:
         """The open episode, begun where it is new; None, and counted, where it is closed."""
         if key in self._closed:
             self.counts[self._closed[key]] += 1
@@ -179,7 +212,8 @@ class Join:
         episode = self._open.get(key)
         if episode is None:
             episode_id = f"decision:{key.name}" if key.is_lone else key.name
-            episode = self._open[key] = OpenEpisode(episode_id, is_lone=key.is_lone)
+            rules = self._rules.rewards_of(policy)
+            episode = self._open[key] = OpenEpisode(episode_id, rules, is_lone=key.is_lone)
         self._open.move_to_end(key)
         return episode
 
@@ -187,22 +221,46 @@ class Join:
         self, key: _Key, episode: OpenEpisode, steps: Iterable[int]
     ) -> Iterator[Transition | Episode]:
         for step in steps:
+            self._settle(episode, step)
             if episode.is_ready(step):
                 yield self._finish(episode, step)
+                yield from self._cut(episode)
         if episode.is_whole:
             yield from self._close(key)
+
+    def _settle(self, episode: OpenEpisode, step: int, *, is_closing: bool = False) -> None:
+        held = episode.held_bytes
+        self.counts["late"] += episode.settle(step, self._now, is_closing=is_closing)
+        self._held_bytes += episode.held_bytes - held
 
     def _finish(self, episode: OpenEpisode, step: int) -> Transition:
         held = episode.held_bytes
         name, transition = episode.finish(step)
         self._held_bytes += episode.held_bytes - held
         del self._places[name]
-        self._remember(self._past_names, name, "duplicate")
+        is_windowed = episode.rules.window_seconds is not None
+        self._remember(self._past_names, name, "late" if is_windowed else "duplicate")
         self.counts["joined"] += 1
         return transition
 
+    def _cut(self, episode: OpenEpisode) -> Iterator[Episode]:
+        held = episode.held_bytes
+        while (piece := episode.cut()) is not None:
+            self._forget(episode, piece.names)
+            self.counts["unknown"] += piece.num_orphans
+            yield piece.episode
+        self._held_bytes += episode.held_bytes - held
+
+    def _forget(self, episode: OpenEpisode, names: list[str]) -> None:
+        for name in names:
+            del self._places[name]
+            self._remember(self._past_names, name, "late")
+            self.unreported[episode.policy or ""] += 1
+
     def _close(self, key: _Key) -> Iterator[Transition | Episode]:
         episode = self._open.pop(key)
+        for step in episode.decided_steps:
+            self._settle(episode, step, is_closing=True)
         for step in episode.waiting_outcomes:
             if episode.last_step is not None and step > episode.last_step:
                 self.counts["late"] += 1
@@ -210,9 +268,7 @@ class Join:
                 yield self._finish(episode, step)
             else:
                 self.counts["unknown"] += 1
-        for name in episode.names:
-            del self._places[name]
-            self._remember(self._past_names, name, "late")
+        self._forget(episode, episode.names)
         self._held_bytes -= episode.held_bytes
         self._remember(self._closed, key, "duplicate" if episode.is_whole else "late")
         summary = episode.summary()
@@ -234,9 +290,9 @@ class Join:
                 yield from self._close(next(iter(self._open)))
 
     def _give_up_early(self) -> None:
-        _, outcome = self._early.popitem(last=False)
-        self._held_bytes -= outcome_bytes(outcome)
-        self.counts["unknown"] += 1
+        _, outcomes = self._early.popitem(last=False)
+        self._held_bytes -= sum(map(outcome_bytes, outcomes))
+        self.counts["unknown"] += len(outcomes)
 
     def _remember(self, names: OrderedDict[_Name, Counted], name: _Name, repeat: Counted) -> None:
         """Note how a repeat counts, forgetting the oldest beyond the limit."""

@@ -32,6 +32,8 @@ class Transition:
     q_values: npt.NDArray[np.float16] | None
     time: float
     """Unix seconds of the decision."""
+    reported_at: float = 0.0
+    """Unix seconds of the outcome."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Episode:
 
     policy: str
     episode_id: str
+    """With `#<n>` behind it for a piece of a task that never ends."""
     ending: Ending
     rewards: tuple[float, ...]
     """Of the steps that were joined, in order."""
