@@ -37,6 +37,8 @@ class Assigned(NamedTuple):
 
     version: int | None
     variant: Variant
+    canary_share: float
+    """In force when it began; 0 where there was no canary to be assigned to."""
 
 
 def choose_variant(episode_id: str, salt: str, canary_share: float) -> Variant:
@@ -69,12 +71,12 @@ def assign(splits: Sequence[Split], episode_id: str, began_at: float) -> Assigne
     """Whose an episode is that began at `began_at`, Unix seconds."""
     split = split_in_force(splits, began_at)
     if split is None:
-        return Assigned(None, "stable")
+        return Assigned(None, "stable", 0.0)
     if split.canary is None or split.canary_share <= 0:
-        return Assigned(split.stable, "stable")
-    if choose_variant(episode_id, split.salt, split.canary_share) == "canary":
-        return Assigned(split.canary, "canary")
-    return Assigned(split.stable, "stable")
+        return Assigned(split.stable, "stable", 0.0)
+    variant = choose_variant(episode_id, split.salt, split.canary_share)
+    version = split.canary if variant == "canary" else split.stable
+    return Assigned(version, variant, split.canary_share)
 
 
 def with_split(splits: tuple[Split, ...], split: Split) -> tuple[Split, ...]:

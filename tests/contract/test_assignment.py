@@ -45,23 +45,24 @@ def test_other_ids_say_no_time() -> None:
 
 def test_an_episode_is_split_as_when_it_began_whatever_came_later() -> None:
     splits = (Split(100.0, 1), Split(200.0, 1, 2, 1.0, "r"), Split(300.0, 2))
-    assert assign(splits, "e", 199.9) == (1, "stable")
-    assert assign(splits, "e", 200.0) == (2, "canary")
-    assert assign(splits, "e", 299.9) == (2, "canary")
-    assert assign(splits, "e", 300.0) == (2, "stable")
+    assert assign(splits, "e", 199.9)[:2] == (1, "stable")
+    assert assign(splits, "e", 200.0)[:2] == (2, "canary")
+    assert assign(splits, "e", 299.9)[:2] == (2, "canary")
+    assert assign(splits, "e", 300.0)[:2] == (2, "stable")
+    assert [assign(splits, "e", began).canary_share for began in (199.0, 200.0, 300.0)] == [0, 1, 0]
     # Older than all that is remembered: as the oldest split says.
-    assert assign(splits, "e", 5.0) == (1, "stable")
+    assert assign(splits, "e", 5.0)[:2] == (1, "stable")
 
 
 def test_before_any_promotion_an_episode_is_nobody_s() -> None:
     assert split_in_force((), 5.0) is None
-    assert assign((), "e", 5.0) == (None, "stable")
+    assert assign((), "e", 5.0)[:2] == (None, "stable")
 
 
 def test_a_clock_that_is_behind_does_not_reorder_the_ledger() -> None:
     splits = with_split(with_split((), Split(200.0, 1)), Split(150.0, 2))
     assert [split.effective_at for split in splits] == [200.0, 200.0]
-    assert assign(splits, "e", 200.0) == (2, "stable")
+    assert assign(splits, "e", 200.0)[:2] == (2, "stable")
 
 
 def test_splits_that_ended_a_day_ago_are_let_go_and_the_one_in_force_then_is_kept() -> None:
