@@ -90,6 +90,18 @@ class Join:
         """About what the records that wait cost."""
         return self._held_bytes
 
+    @property
+    def open_since(self) -> float | None:
+        """Time of the earliest record that something still waits with; Unix seconds."""
+        times = [episode.since for episode in self._open.values()]
+        times += [outcomes[0].time for outcomes in self._early.values()]
+        return min(times, default=None)
+
+    def reset_counts(self) -> None:
+        """Count from zero: what was read again has been counted before."""
+        self.counts.update(dict.fromkeys(self.counts, 0))
+        self.unreported.clear()
+
     def add(self, record: Record) -> list[Transition | Episode]:
         """Take one record; return what it completed, transitions before their episode."""
         match record:

@@ -51,6 +51,8 @@ class OpenEpisode:
         self.last_step: int | None = 0 if is_lone else None
         self.touched_at = 0.0
         """Time of the latest record, Unix seconds."""
+        self.since = float("inf")
+        """Time of the earliest record, Unix seconds."""
         self.held_bytes = 0
         self.policy: str | None = None
         self._decisions: dict[int, Decided] = {}
@@ -96,7 +98,7 @@ class OpenEpisode:
         self._names[step] = decided.name
         self.policy = decided.policy
         self._started_at = min(self._started_at, decided.time)
-        self.touched_at = max(self.touched_at, decided.time)
+        self._touch(decided.time)
         self.held_bytes += decided.observation.nbytes + _WAITING_BYTES
         return True
 
@@ -113,7 +115,7 @@ class OpenEpisode:
         if decided is not None and not self.rules.counts(decided.time, outcome):
             return "late"
         self._outcomes.setdefault(step, waiting).append(outcome)
-        self.touched_at = max(self.touched_at, outcome.time)
+        self._touch(outcome.time)
         self.held_bytes += outcome_bytes(outcome)
         return None
 
@@ -247,6 +249,10 @@ class OpenEpisode:
             terminated=is_end and self._ending == "terminated",
             truncated=is_end and self._ending == "truncated",
         )
+
+    def _touch(self, time: float) -> None:
+        self.since = min(self.since, time)
+        self.touched_at = max(self.touched_at, time)
 
     def _note_end(self, step: int, outcome: Outcome) -> None:
         is_end = outcome.terminated or outcome.truncated

@@ -8,7 +8,7 @@ between reading, sealing and trimming costs a repeat that is recognised.
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -26,6 +26,15 @@ class Sources(Protocol):
 
     def find(self) -> list[Source]:
         """All sources, new ones included."""
+
+
+class Pass(NamedTuple):
+    """What one pass over all sources did."""
+
+    records: int
+    """Read, repeats included."""
+    is_full: bool
+    """A source gave as much as was asked for: there is more to seal at once."""
 
 
 class Sealer:
@@ -46,11 +55,10 @@ class Sealer:
         self._on_sealed = on_sealed
         self._logs: dict[str, ShardLog] = {}
 
-    def seal(self, now: float) -> int:
-        """One pass over all sources; how many records it read, repeats included.
+    def seal(self, now: float) -> Pass:
+        """One pass over all sources.
 
-        At most one shard a policy is written, of about `shard_max_bytes` of records. Who wants all
-        that waits calls until 0 comes.
+        At most one shard a policy is written, of about `shard_max_bytes` of records.
 
         Raises:
             OSError: Nothing of what failed was trimmed; the next pass reads it again.
@@ -74,7 +82,8 @@ class Sealer:
         for source, entries in taken:
             if entries:
                 source.trim()
-        return len(read)
+        largest = max((sum(map(_size, entries)) for _, entries in taken), default=0)
+        return Pass(len(read), largest >= share_bytes)
 
     def _log_of(self, policy: str) -> ShardLog:
         if policy not in self._logs:
@@ -95,6 +104,10 @@ def read_sealable(entry: Entry) -> tuple[str, Sealable]:
     if policy != UNNAMED and POLICY_NAME.fullmatch(policy) is None:
         return DEAD_LETTERS, Sealable(entry, record.time, None)
     return policy, Sealable(entry, record.time, _schema_hash(record))
+
+
+def _size(entry: Entry) -> int:
+    return len(entry.content)
 
 
 def _by_policy(entries: Iterable[Entry]) -> dict[str, Sequence[Sealable]]:

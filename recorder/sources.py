@@ -142,6 +142,10 @@ class Spools:
                     self._sources[folder] = SpoolSource(folder)
         return list(self._sources.values())
 
+    def num_pending(self) -> int:
+        """Entries of streams: there are none."""
+        return 0
+
     def close(self) -> None:
         """Nothing is held."""
 
@@ -168,6 +172,17 @@ class Streams:
                         self._client, self._leases, policy, partition
                     )
         return list(self._sources.values())
+
+    def num_pending(self) -> int:
+        """Entries of all streams, not yet sealed.
+
+        Raises:
+            redis.RedisError: Redis is away.
+        """
+        pipeline = self._client.pipeline(transaction=False)
+        for policy, partition in self._sources:
+            pipeline.xlen(records_key(policy, partition))
+        return sum(pipeline.execute())
 
     def close(self) -> None:
         """Give the leases back.

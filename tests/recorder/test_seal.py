@@ -47,7 +47,7 @@ def test_every_producers_records_are_sealed_by_policy_and_their_segments_removed
         transition_record(policy="pong"),
         outcome(3.0, decision_id="d"),
     )
-    assert sealer(tmp_path).seal(NOW) == 5
+    assert sealer(tmp_path).seal(NOW) == (5, False)
     assert sealed_policies(tmp_path / "shards") == ["cartpole", "pong"]
     assert rewards(tmp_path) == [1.0, 2.0, 3.0]
     entries = sealed_entries(raw_folder(tmp_path / "shards", "pong"))
@@ -61,8 +61,8 @@ def test_what_is_written_between_passes_is_sealed_once(tmp_path: Path) -> None:
     sealing = sealer(tmp_path)
     for reward in (1.0, 2.0, 3.0):
         spool(tmp_path / "spool" / "a", outcome(reward, decision_id="d"), segment_bytes=10**6)
-        assert sealing.seal(NOW) == 1
-    assert sealing.seal(NOW) == 0
+        assert sealing.seal(NOW).records == 1
+    assert sealing.seal(NOW).records == 0
     assert rewards(tmp_path) == [1.0, 2.0, 3.0]
 
 
@@ -70,7 +70,7 @@ def test_a_new_recorder_recognises_what_is_sealed(tmp_path: Path) -> None:
     spool(tmp_path / "spool" / "a", outcome(1.0, decision_id="d"), segment_bytes=10**6)
     sealer(tmp_path).seal(NOW)
     spool(tmp_path / "spool" / "a", outcome(2.0, decision_id="d"), segment_bytes=10**6)
-    assert sealer(tmp_path).seal(NOW) == 2
+    assert sealer(tmp_path).seal(NOW).records == 2
     assert rewards(tmp_path) == [1.0, 2.0]
 
 
@@ -105,8 +105,8 @@ def test_a_large_backlog_is_many_shards(tmp_path: Path) -> None:
     ]
     spool(tmp_path / "spool" / "a", *records)
     sealing = sealer(tmp_path, max_bytes=300_000)
-    passes = 0
-    while sealing.seal(NOW):
+    passes = 1
+    while sealing.seal(NOW).is_full:
         passes += 1
     folder = raw_folder(tmp_path / "shards", "cartpole")
     assert passes == len(shard_numbers(folder)) == 4

@@ -1,0 +1,96 @@
+"""`dqn record`: one process that seals the transition log and watches rewards."""
+
+import logging
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Final
+
+import structlog
+from prometheus_client import start_http_server
+
+from recorder.metrics import RecorderMetrics
+from recorder.observe import Consumer
+from recorder.process import AlreadyRecordedError, Recorder
+from recorder.reward_metrics import RewardMetrics
+from recorder.settings import RecorderSettings, SettingsError
+
+MISCONFIGURED: Final = 2
+"""Exit status of a recorder that another try would not help."""
+
+_log = structlog.get_logger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Record until a signal says stop; the exit status."""
+    try:
+        settings = RecorderSettings.load(sys.argv[1:] if arguments is None else arguments)
+        configure_logs(settings.log_level, as_json=settings.log_json)
+        wait = _stop_signals(settings.parent_descriptor)
+        metrics = RecorderMetrics()
+
+        def make_consumers() -> list[Consumer]:
+            return [RewardMetrics(metrics)]
+
+        recorder = Recorder(settings, metrics, make_consumers)
+    except (SettingsError, AlreadyRecordedError, OSError) as error:
+        sys.stderr.write(f"dqn record: {error}\n")
+        return MISCONFIGURED
+    _tell_metrics(settings, metrics)
+    recorder.run(wait)
+    return 0
+
+
+def configure_logs(level: str, *, as_json: bool) -> None:
+    """Log to standard error, as the service does."""
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[level.upper()]
+        ),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _stop_signals(parent: int | None) -> Callable[[float], bool]:
+    """A wait for so many seconds that a signal, or the parent's death, cuts short with True."""
+    said_stop, say_stop = os.pipe()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        os.write(say_stop, b"x")
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    watched = [said_stop] if parent is None else [said_stop, parent]
+    return lambda seconds: bool(select.select(watched, [], [], seconds)[0])
+
+
+def _tell_metrics(settings: RecorderSettings, metrics: RecorderMetrics) -> None:
+    where = {"host": settings.metrics_host, "port": settings.metrics_port}
+    try:
+        server, _ = start_http_server(
+            settings.metrics_port, settings.metrics_host, metrics.registry
+        )
+    except OSError as error:
+        # The log is worth more than its metrics: a taken port stops no sealing.
+        _log.error("metrics_not_told", error=str(error), **where)
+    else:
+        _log.info("recording", data=str(settings.data), **(where | {"port": server.server_port}))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
