@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,9 @@ import numpy.typing as npt
 from contract.records import AnsweredBy
 from contract.transitions import Ending, Episode, Transition
 from recorder.dataset.frames import UNKNOWN_ROW, Chunk, FrameLayout, FramePacker
+
+PIECE_MARK: Final = "#"
+"""What the join puts between the id of a task that never ends and the number of a piece of it."""
 
 
 class Step(NamedTuple):
@@ -28,6 +31,8 @@ class Step(NamedTuple):
     q_values: npt.NDArray[np.float16] | None
     time: float
     """Unix seconds of the decision."""
+    reported_at: float
+    """Unix seconds of the outcome."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,11 @@ class PackedEpisode:
         return sum(len(chunk.content) for chunk in self.chunks)
 
 
+class _Reported(NamedTuple):
+    since: float
+    latest: float
+
+
 class Assembler:
     """Owns the steps of episodes that are not closed yet.
 
@@ -58,18 +68,30 @@ class Assembler:
 
     def __init__(self) -> None:
         self._open: dict[str, _OpenSteps] = {}
-        self._reported: dict[str, float] = {}
+        self._reported: dict[str, _Reported] = {}
         self.num_strangers = 0
         """Steps left out since their observations are not of their episode's shape and schema."""
+
+    @property
+    def open_since(self) -> float | None:
+        """Time of the earliest open transition that was reported whole; Unix seconds."""
+        return min((each.since for each in self._reported.values()), default=None)
 
     def add(self, item: Transition | Episode) -> Iterator[PackedEpisode]:
         """Take one item of the join; the episode that it closes."""
         if isinstance(item, Transition):
             self._put(item)
-        else:
-            steps = self._open.pop(item.episode_id, None)
-            if steps is not None and not steps.is_empty:
-                yield steps.finish(item)
+            return
+        steps = self._open.pop(item.episode_id, None)
+        if steps is None:
+            # A piece of a task that never ends: its first steps are the piece, the rest goes on.
+            task_id = item.episode_id.rpartition(PIECE_MARK)[0]
+            steps = self._open.pop(task_id, None)
+            rest = None if steps is None else steps.cut(len(item.rewards))
+            if rest is not None:
+                self._open[task_id] = rest
+        if steps is not None and not steps.is_empty:
+            yield steps.finish(item)
 
     def add_lone(self, transition: Transition) -> Iterator[PackedEpisode]:
         """Take a transition that belongs to no episode: it is one by itself."""
@@ -79,22 +101,25 @@ class Assembler:
     def add_reported(self, transition: Transition) -> Iterator[PackedEpisode]:
         """Take a transition that its agent reported whole; the episode that it closes."""
         self._put(transition)
-        episode_id = transition.episode_id
-        latest = max(self._reported.get(episode_id, transition.time), transition.time)
-        self._reported[episode_id] = latest
+        episode_id, time = transition.episode_id, transition.time
+        since, latest = self._reported.get(episode_id, _Reported(time, time))
+        self._reported[episode_id] = _Reported(min(since, time), max(latest, time))
         if self._open[episode_id].is_whole:
-            yield from self._close(episode_id, latest)
+            yield from self._close(episode_id, max(latest, time))
 
     def close_silent(self, before: float) -> Iterator[PackedEpisode]:
         """Close what was reported whole and has been silent since `before`, Unix seconds."""
-        for episode_id, latest in list(self._reported.items()):
+        for episode_id, (_, latest) in list(self._reported.items()):
             if latest < before:
                 yield from self._close(episode_id, latest)
 
     def _put(self, transition: Transition) -> None:
         steps = self._open.get(transition.episode_id)
         if steps is None:
-            steps = self._open[transition.episode_id] = _OpenSteps(transition)
+            seen = transition.observation
+            layout = FrameLayout(seen.shape, seen.dtype.name)
+            steps = _OpenSteps(transition.policy, transition.schema_hash, layout)
+            self._open[transition.episode_id] = steps
         if not steps.add(transition):
             self.num_strangers += 1
 
@@ -108,12 +133,11 @@ class Assembler:
 class _OpenSteps:
     """The steps of one episode so far. Steps of another schema than the first are strangers."""
 
-    def __init__(self, first: Transition) -> None:
-        self._policy = first.policy
-        self._schema_hash = first.schema_hash
-        # As it is stored: a big-endian array of the same numbers would be a stranger.
-        self._layout = FrameLayout(first.observation.shape, first.observation.dtype.name)
-        self._packer = FramePacker(self._layout)
+    def __init__(self, policy: str, schema_hash: str, layout: FrameLayout) -> None:
+        self._policy = policy
+        self._schema_hash = schema_hash
+        self._layout = layout
+        self._packer = FramePacker(layout)
         self._steps: dict[int, Step] = {}
         self._last_step: int | None = None
 
@@ -151,10 +175,29 @@ class _OpenSteps:
             answered_by=transition.answered_by,
             q_values=transition.q_values,
             time=transition.time,
+            reported_at=transition.reported_at,
         )
         if transition.terminated or transition.truncated:
             self._last_step = transition.step
         return True
+
+    def cut(self, num_steps: int) -> "_OpenSteps | None":
+        """Keep the first steps, and give those that follow as an episode of their own."""
+        beyond = [self._steps.pop(step) for step in sorted(self._steps)[num_steps:]]
+        if not beyond:
+            return None
+        rows = [row for step in beyond for row in (step.observation_row, step.next_observation_row)]
+        seen = self._packer.read(np.array(rows))
+        rest = _OpenSteps(self._policy, self._schema_hash, self._layout)
+        for number, step in enumerate(beyond):
+            row = rest._packer.add(seen[2 * number])
+            next_row = UNKNOWN_ROW
+            if step.next_observation_row != UNKNOWN_ROW:
+                next_row = rest._packer.add(seen[2 * number + 1])
+            rest._steps[step.step] = step._replace(
+                observation_row=row, next_observation_row=next_row
+            )
+        return rest
 
     def summary(self, episode_id: str, ended_at: float) -> Episode:
         """What the join tells of an episode that it saw decided."""

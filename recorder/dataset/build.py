@@ -7,23 +7,30 @@ shards are read. `progress.json` only says where reading must begin.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from contract.join import Counted, Join, JoinRules
-from contract.records import DecisionBatch, Outcome, Record, TransitionRecord, row_names
+from contract.records import Record, TransitionRecord
 from contract.transitions import Episode, Transition
 from recorder.dataset.assembly import Assembler, PackedEpisode
 from recorder.dataset.manifest import PartManifest, SourceShard
 from recorder.dataset.parts import PartWriter
 from recorder.dataset.store import DatasetStore
 from recorder.dataset.tables import EPISODES, decode_table
-from recorder.shards import raw_folder, read_manifest, read_records, shard_numbers, shard_path
+from recorder.shards import (
+    ShardManifest,
+    raw_folder,
+    read_manifest,
+    read_records,
+    shard_numbers,
+    shard_path,
+)
 
 _PROGRESS: Final = "progress.json"
 _LONE: Final = "decision:"
-"""What the join calls a decision that came without an episode id, before the decision's name."""
+"""What the join puts before the name of a decision that came without an episode."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +40,23 @@ class BuildReport:
     parts: list[PartManifest]
     """Those it sealed."""
     counts: dict[Counted, int]
-    """The join's, over all shards that were read; an episode that was sealed before counts too."""
+    """The join's, over all shards that were read, some of them not for the first time."""
     num_strangers: int
     """Steps left out since their observations are not of their episode's schema."""
-    num_open: int
-    """Episodes and lone decisions that are not closed yet."""
+    num_shards: int
+    """Shards that were read for the first time."""
 
 
 class _Progress(msgspec.Struct, frozen=True):
     read_to: int = 0
     """The last shard that was read."""
-    read_from: int = 1
-    """The first shard with a record of something that was still open then."""
+    open_since: float | None = None
+    """Unix seconds: no record of what was open then is older. None where nothing was."""
+
+
+class _Shard(NamedTuple):
+    path: Path
+    manifest: ShardManifest
 
 
 def build(
@@ -56,132 +68,104 @@ def build(
 ) -> BuildReport:
     """Seal every episode that the shards of a policy close and no part holds.
 
+    Outcomes are found among the policy's own records: the service names it in each.
+
     Args:
         shards: The recorder's folder.
         store: Where the parts go. One build a policy runs at a time.
         policy: Whose shards are read.
-        now: Unix seconds, for the parts' manifests; what is closed does not depend on it.
-        rules: How long the join waits; each policy's builds always have the same.
+        now: Unix seconds, for the parts' manifests; what is closed depends on the records alone.
+        rules: How rewards are made and how long the join waits: the same in all builds.
+
+    Raises:
+        ShardError: A shard is damaged. What was sealed before it stays.
     """
-    rules = rules or JoinRules()
-    folder = raw_folder(shards, policy)
     progress = _read_progress(store, policy)
-    numbers = shard_numbers(folder, after=progress.read_from - 1)
-    if not numbers or numbers[-1] <= progress.read_to:
-        return BuildReport([], Join(rules).counts, 0, 0)
-    reading = _Reading(rules, _sealed_ids(store, policy, numbers[0]))
+    found = _shards_to_read(raw_folder(shards, policy), progress)
+    num_new = sum(shard.manifest.number > progress.read_to for shard in found)
+    reading = _Reading(rules or JoinRules())
+    if not num_new:
+        return BuildReport([], reading.join.counts, 0, 0)
+    known = _sealed_ids(store, policy, found[0].manifest.number)
     writer = PartWriter(store, created_at=now)
     sealed: list[PartManifest] = []
     sources: list[SourceShard] = []
-    for number in numbers:
-        path = shard_path(folder, number)
-        manifest = read_manifest(path)
-        sources.append(SourceShard(number=number, sha256=manifest.sha256))
-        records = (record for _, _, record in read_records(path))
-        for packed in reading.read(number, records, manifest.first_time):
-            sealed += writer.seal(sources, writer.add(packed))
+    for shard in found:
+        manifest = shard.manifest
+        sources.append(SourceShard(number=manifest.number, sha256=manifest.sha256))
+        for packed in reading.read(shard):
+            if packed.episode.episode_id not in known:
+                known.add(packed.episode.episode_id)
+                sealed += writer.seal(sources, writer.add(packed))
     sealed += writer.seal(sources)
-    _write_progress(store, policy, _Progress(numbers[-1], reading.first_open(numbers[-1] + 1)))
-    return BuildReport(sealed, reading.join.counts, reading.num_strangers, reading.num_open)
+    _write_progress(store, policy, _Progress(sources[-1].number, reading.open_since))
+    return BuildReport(sealed, reading.join.counts, reading.num_strangers, num_new)
 
 
 class _Reading:
-    """The join, the assembler, and which shard each open thing was first seen in."""
+    """The join, and what makes episodes of its transitions."""
 
-    def __init__(self, rules: JoinRules, sealed_ids: set[str]) -> None:
+    def __init__(self, rules: JoinRules) -> None:
         self.join = Join(rules)
         self._rules = rules
         self._assembler = Assembler()
-        self._sealed_ids = sealed_ids
-        self._open: dict[str, tuple[int, float]] = {}
-        """Episode id or row's name to its first shard and its latest record's time."""
 
     @property
     def num_strangers(self) -> int:
+        """Steps that were left out."""
         return self._assembler.num_strangers
 
     @property
-    def num_open(self) -> int:
-        return len(self._open)
+    def open_since(self) -> float | None:
+        """Time of the earliest record of anything open."""
+        times = (self.join.open_since, self._assembler.open_since)
+        return min((each for each in times if each is not None), default=None)
 
-    def read(
-        self, number: int, records: Iterable[Record], oldest: float
-    ) -> Iterator[PackedEpisode]:
-        """Take one shard, whose oldest record is of the time `oldest`.
+    def read(self, shard: _Shard) -> Iterator[PackedEpisode]:
+        """Take one shard; the episodes that are closed by then.
 
-        Shards are sealed about in the order of their records, but a producer that could not ship
-        for hours comes with old ones. So nothing is taken for silent that was heard of an hour
-        before the oldest record of the latest shard, rather than before its newest.
+        What is silent is told by the shard's oldest record: a producer that could not ship for
+        hours comes with old ones, and nothing that goes on in them was silent.
         """
-        for record in records:
-            for name in _names(record):
-                if name in self._sealed_ids:
-                    continue
-                first, latest = self._open.get(name, (number, record.time))
-                self._open[name] = (first, max(latest, record.time))
-            if isinstance(record, TransitionRecord):
-                yield from self._take_reported(record)
-            else:
-                yield from self._take(self.join.add(record))
+        oldest = shard.manifest.first_time
         yield from self._take(self.join.close_silent(oldest))
         limit = oldest - self._rules.episode_timeout_seconds
-        yield from self._closed(self._assembler.close_silent(limit))
-        # What has no end, such as an outcome whose decision never came, is given up as the join
-        # gives it up.
-        for name, (_, latest) in list(self._open.items()):
-            if latest < limit:
-                del self._open[name]
+        yield from self._assembler.close_silent(limit)
+        for _, _, record in read_records(shard.path):
+            yield from self._add(record)
 
-    def first_open(self, otherwise: int) -> int:
-        """The first shard with a record of something open."""
-        return min((first for first, _ in self._open.values()), default=otherwise)
+    def _add(self, record: Record) -> Iterator[PackedEpisode]:
+        done = self.join.add(record)
+        if not isinstance(record, TransitionRecord):
+            yield from self._take(done)
+            return
+        for item in done:
+            if isinstance(item, Episode):
+                continue
+            if record.episode_id is None or record.step is None:
+                yield from self._assembler.add_lone(item)
+            else:
+                yield from self._assembler.add_reported(item)
 
     def _take(self, items: Iterable[Transition | Episode]) -> Iterator[PackedEpisode]:
         for item in items:
-            if item.episode_id in self._sealed_ids:
-                continue
             if isinstance(item, Transition) and item.episode_id.startswith(_LONE):
-                yield from self._closed(self._assembler.add_lone(item))
-                continue
-            yield from self._closed(self._assembler.add(item))
-            if isinstance(item, Episode):
-                # It has no episode to seal where none of its outcomes came.
-                self._open.pop(item.episode_id, None)
-
-    def _take_reported(self, record: TransitionRecord) -> Iterator[PackedEpisode]:
-        for item in self.join.add(record):
-            if item.episode_id in self._sealed_ids or isinstance(item, Episode):
-                continue
-            if record.episode_id is None or record.step is None:
-                yield from self._closed(self._assembler.add_lone(item))
+                yield from self._assembler.add_lone(item)
             else:
-                yield from self._closed(self._assembler.add_reported(item))
-
-    def _closed(self, episodes: Iterable[PackedEpisode]) -> Iterator[PackedEpisode]:
-        for packed in episodes:
-            episode_id = packed.episode.episode_id
-            self._open.pop(episode_id, None)
-            # Its last records may be read after it was closed.
-            self._sealed_ids.add(episode_id)
-            yield packed
+                yield from self._assembler.add(item)
 
 
-def _names(record: Record) -> Iterator[str]:
-    """What a record keeps open: an episode, or a decision by itself."""
-    match record:
-        case DecisionBatch(is_late=True):
-            return
-        case DecisionBatch():
-            rows = zip(record.episode_ids, record.steps, row_names(record), strict=True)
-            for episode_id, step, name in rows:
-                yield f"{_LONE}{name}" if episode_id is None or step is None else episode_id
-        case Outcome(decision_id=None):
-            yield record.episode_id or ""
-        case Outcome():
-            yield f"{_LONE}{record.decision_id}/{record.row}"
-        case TransitionRecord():
-            if record.episode_id is not None and record.step is not None:
-                yield record.episode_id
+def _shards_to_read(folder: Path, progress: _Progress) -> list[_Shard]:
+    """The shards that are new, and before them those with records of what was open."""
+    found = []
+    for number in shard_numbers(folder):
+        path = shard_path(folder, number)
+        shard = _Shard(path, read_manifest(path))
+        since = progress.open_since
+        is_open = since is not None and shard.manifest.last_time >= since
+        if number > progress.read_to or is_open:
+            found.append(shard)
+    return found
 
 
 def _sealed_ids(store: DatasetStore, policy: str, first_shard: int) -> set[str]:

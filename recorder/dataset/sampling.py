@@ -1,6 +1,7 @@
 """A dataset compressed in memory, from which transitions are drawn at random."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,8 +45,7 @@ class TransitionSampler:
                 return taken
             if filled is None:
                 filled = _room_for(len(indices), taken)
-            for column, values in zip(filled, taken, strict=True):
-                column[here] = values
+            _put(filled, here, taken)
         if filled is None:
             raise ValueError("expected at least one index")
         return filled
@@ -55,8 +55,7 @@ class TransitionSampler:
         filled = _room_for(len(self), self.take(np.arange(1)))
         for start in range(0, len(self), _SLICE):
             taken = self.take(np.arange(start, min(start + _SLICE, len(self))))
-            for column, values in zip(filled, taken, strict=True):
-                column[start : start + _SLICE] = values
+            _put(filled, slice(start, start + _SLICE), taken)
         return filled
 
 
@@ -64,3 +63,11 @@ def _room_for(number: int, like: LoggedTransitions) -> LoggedTransitions:
     return LoggedTransitions._make(
         np.empty((number, *column.shape[1:]), column.dtype) for column in like
     )
+
+
+def _put(
+    filled: LoggedTransitions, where: slice | npt.NDArray[np.bool_], taken: LoggedTransitions
+) -> None:
+    pairs: list[tuple[Any, Any]] = list(zip(filled, taken, strict=True))
+    for column, values in pairs:
+        column[where] = values

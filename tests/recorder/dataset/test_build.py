@@ -6,6 +6,7 @@ import pytest
 
 from contract.join import JoinRules
 from contract.records import Record
+from contract.rewards import RewardRules
 from recorder.dataset.load import read_dataset
 from recorder.dataset.store import DatasetStore
 from tests.builders import POLICY, decision_batch, outcome
@@ -190,7 +191,7 @@ def test_transitions_that_agents_reported_whole_become_episodes(tmp_path: Path) 
     log = Log(tmp_path / "shards")
     store = DatasetStore(tmp_path / "datasets")
     log.seal([reported(1), reported(2, terminated=True)])
-    assert built(log, store).num_open == 1
+    assert built(log, store).parts == []
     log.seal([reported(0), reported(5, transition_id="lone", episode_id=None, reward=9.0)])
     built(log, store)
     assert contents(store) == {"agent-1": [1.0, 2.0, 3.0], "transition:lone": [9.0]}
@@ -227,3 +228,21 @@ def test_a_dataset_lies_in_a_folder_or_behind_any_url(root: str, tmp_path: Path)
     built(log, store)
     assert store.policies() == [POLICY]
     assert contents(store) == {"a": [1, 2]}
+
+
+def test_a_task_that_never_ends_is_cut_into_pieces_and_none_is_doubled(tmp_path: Path) -> None:
+    records = episode_records("task", list(range(11)), ending=None)
+    rules = JoinRules(rewards=RewardRules(horizon_steps=3))
+    for every in (1, 4, 9, 22):
+        folder = tmp_path / str(every)
+        log, store = Log(folder / "shards"), DatasetStore(folder / "datasets")
+        for start in range(0, len(records), every):
+            log.seal(records[start : start + every])
+            built(log, store, rules=rules)
+        # The last two steps are of a piece that is still open.
+        assert contents(store) == {"task#0": [0, 1, 2], "task#1": [3, 4, 5], "task#2": [6, 7, 8]}
+        for episode in read_dataset(store, POLICY).episodes():
+            first = episode.transitions.steps[0]
+            expected = [observation(1000.0 + first + step) for step in range(3)]
+            np.testing.assert_array_equal(episode.transitions.observations, expected)
+            assert episode.transitions.has_next_observations.all()
