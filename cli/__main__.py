@@ -19,9 +19,11 @@ class Verb(NamedTuple):
 VERBS: Final = {
     "run": Verb("cli.run", "main", "dev", "train, export, serve and let agents live on it"),
     "serve": Verb("service.__main__", "main", "service", "serve the policies of a repository"),
+    "record": Verb("recorder.__main__", "main", "recorder", "seal the log, watch rewards"),
     "train": Verb("training.__main__", "main", "training", "train a policy"),
     "evaluate": Verb("training.evaluate", "main", "training", "play episodes with a checkpoint"),
     "export": Verb("exporter.export", "main", "exporter", "make a checkpoint the next version"),
+    "adopt": Verb("exporter.adopt", "main", "exporter", "serve what another library trained"),
     "policies": Verb("cli.operate", "policies", "client", "what is served, and by whom"),
     "promote": Verb("cli.operate", "promote", "client", "make a version stable"),
     "rollback": Verb("cli.operate", "rollback", "client", "go back to an earlier version"),
