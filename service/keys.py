@@ -13,6 +13,7 @@ Scope = Literal["act", "report", "read", "submit", "operate"]
 SCOPES: Final[tuple[str, ...]] = get_args(Scope)
 
 _LOOK_SECONDS: Final = 1.0
+_MAX_KNOWN: Final = 4096
 _PREFIX: Final = b"bearer "
 
 
@@ -30,6 +31,8 @@ class Keys:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._scopes: dict[bytes, tuple[str, frozenset[str]]] = {}
+        self._known: dict[bytes, tuple[str, frozenset[str]]] = {}
+        """Headers whose key was found: to hash one anew with each request costs a tenth of it."""
         self._stamp: tuple[int, int, int] | None = None
         self._looked_at = 0.0
         self.fault: str | None = None
@@ -49,14 +52,21 @@ class Keys:
         self._look()
         if authorization is None or authorization[:7].lower() != _PREFIX:
             raise UnauthorizedError("a key is needed: Authorization: Bearer <key>")
+        name, scopes = self._known.get(authorization) or self._find(authorization)
+        if scope not in scopes:
+            raise ForbiddenError(f"the key lacks the scope {scope!r}")
+        return name
+
+    def _find(self, authorization: bytes) -> tuple[str, frozenset[str]]:
         # Looked up by digest, so that the time taken tells nothing about the keys.
         found = self._scopes.get(sha256(authorization[7:].strip()).digest())
         if found is None:
             raise UnauthorizedError("the key is not known")
-        name, scopes = found
-        if scope not in scopes:
-            raise ForbiddenError(f"the key lacks the scope {scope!r}")
-        return name
+        # One key can be written in many ways, with blanks around it.
+        if len(self._known) >= _MAX_KNOWN:
+            self._known.clear()
+        self._known[authorization] = found
+        return found
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -67,6 +77,7 @@ class Keys:
             stamp = _stamp_of(self._path)
             if stamp != self._stamp:
                 self._scopes = read_keys(self._path)
+                self._known.clear()
                 self._stamp = stamp
             self.fault = None
         except KeysError as error:

@@ -160,6 +160,12 @@ class Histogram:
         if len(self._values) >= _FLUSH_AT:
             self.flush()
 
+    def observe_each(self, values: list[float]) -> None:
+        """Take some values."""
+        self._values += values
+        if len(self._values) >= _FLUSH_AT:
+            self.flush()
+
     def observe_all(self, values: npt.NDArray[np.floating]) -> None:
         """Take many values, none of them NaN."""
         buckets = np.searchsorted(self._edges, values, side="left")

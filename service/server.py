@@ -179,13 +179,6 @@ class Server:
             )
         return asked_ms / 1000
 
-    def measure_decision(self, served: ServedPolicy, arrived_at: float, deadline: float) -> None:
-        """Take the time of an answer that was just handed to its socket."""
-        now = time.perf_counter()
-        served.decision_seconds.observe(now - arrived_at)
-        if now > deadline:
-            served.deadline_missed.add()
-
     def count_request(self, route: str, status: int) -> None:
         """Count one answered request."""
         counter = self._requests.get((route, status))

@@ -129,6 +129,10 @@ async def serve(server: WorkerServer, listening: socket.socket) -> None:
 async def _sweep(server: WorkerServer) -> None:
     while True:
         await asyncio.sleep(_SWEEP_SECONDS)
-        limit_seconds = server.worker.settings.request_timeout_seconds
-        close_overdue(server.server_state.connections, limit_seconds)
+        settings = server.worker.settings
+        close_overdue(
+            server.server_state.connections,
+            settings.request_timeout_seconds,
+            settings.keep_alive_seconds,
+        )
         server.worker.metrics.flush()

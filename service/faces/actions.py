@@ -1,5 +1,6 @@
 """`POST /v1/actions`: observations in columns, actions in columns."""
 
+from functools import lru_cache
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qsl
 
@@ -105,7 +106,6 @@ def decide(server: Server, request: Request, respond: Respond) -> None:
         else:
             reply = _reply(served, decision_id, answer, body.include_q_values, is_msgpack)
         respond(reply)
-        server.measure_decision(served, request.arrived_at, deadline)
 
     served.batcher.submit(
         Question(
@@ -118,6 +118,7 @@ def decide(server: Server, request: Request, respond: Respond) -> None:
             deadline,
             body.on_fallback,
             tell,
+            wants_q_values=body.include_q_values,
         )
     )
 
@@ -157,6 +158,7 @@ def _reply(
     return Reply(200, _encode_json(response))
 
 
+@lru_cache(maxsize=1024)
 def answered_by_body(entry: AnsweredBy) -> AnsweredByBody:
     """Who chose, as a client is told."""
     return AnsweredByBody(entry.version, entry.variant, entry.source, entry.reason)

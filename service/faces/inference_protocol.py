@@ -158,7 +158,6 @@ def _ask(server: Server, request: Request, respond: Respond) -> None:
                 request.header(b"accept-encoding"),
             )
         respond(reply)
-        server.measure_decision(served, request.arrived_at, deadline)
 
     served.batcher.submit(
         Question(

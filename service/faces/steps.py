@@ -163,7 +163,6 @@ def _ask(
             episode.answer = answer
         for each in waiting:
             each(answer)
-        server.measure_decision(served, arrived_at, deadline)
 
     def note_durable() -> None:
         episode.durable_step = max(episode.durable_step, body.step)

@@ -10,17 +10,17 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
+import numpy as np
 import structlog
 
 from contract.records import AnsweredBy
 from service.errors import OverloadedError
-from service.inference.breaker import Breaker
-from service.inference.cost import CostModel
 from service.inference.fallback import Chosen, Fallback, Reason
-from service.inference.policy import Decided, Policy
+from service.inference.live import Live, Ran, run
+from service.inference.policy import Decided
 from service.inference.questions import Batch, Question
 from service.metrics import Counter, Metrics
 from service.monitoring.q_health import QHealth
@@ -39,20 +39,6 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Live:
-    """A version that takes traffic."""
-
-    policy: Policy
-    bundle_sha256: str
-    answered_by: AnsweredBy
-    q_bound: float | None
-    runs_inline: bool
-    """It is quick enough to run on the event loop."""
-    cost: CostModel
-    breaker: Breaker = field(default_factory=Breaker)
-
-
-@dataclass(frozen=True)
 class BatcherLimits:
     """How much is taken at once, and how much may wait."""
 
@@ -67,6 +53,7 @@ class Batcher:
         self,
         name: str,
         fallback: Fallback,
+        observation_dtype: np.dtype[Any],
         limits: BatcherLimits,
         log: Log,
         metrics: Metrics,
@@ -75,16 +62,19 @@ class Batcher:
     ) -> None:
         self._name = name
         self._fallback = fallback
+        self._observation_dtype = observation_dtype
         self._limits = limits
         self._log = log
         self._q_health = q_health
         self._executor = executor
         self._queue: deque[Question] = deque()
+        self._overload: list[Question] = []
+        """The model would answer these too late: the heuristic takes them in the same turn."""
         self._running: list[Question] = []
         self._rows = 0
-        """Not answered yet: queued and running."""
+        """Not answered yet."""
         self._queued_rows = 0
-        self._overflow_rows = 0
+        self._overload_rows = 0
         self._is_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
@@ -100,14 +90,17 @@ class Batcher:
         self._queue_seconds = metrics.histogram("dqn_queue_seconds", name)
         self._inference_seconds = metrics.histogram("dqn_inference_seconds", name)
         self._batch_rows = metrics.histogram("dqn_batch_rows", name)
+        self._decision_seconds = metrics.histogram("dqn_decision_seconds", name)
+        self._deadline_missed = metrics.counter("dqn_deadline_missed_total", name)
         self._in_flight = metrics.counter("dqn_in_flight_rows", name)
         self._breaker_state = metrics.counter("dqn_breaker_state", name)
         self._shed = metrics.counter("dqn_shed_total", name)
+        metrics.before_scrape.append(self._show_in_flight)
 
     @property
     def is_idle(self) -> bool:
         """Nothing waits and nothing runs."""
-        return not self._queue and not self._running
+        return self._rows == 0
 
     def submit(self, question: Question) -> None:
         """Take a question; its answer comes by its deadline.
@@ -115,27 +108,26 @@ class Batcher:
         Raises:
             OverloadedError: So much is waiting that not even the heuristic is asked.
         """
-        if self._rows and self._is_too_late_for_model(question):
-            self.answer_without_model(question, "overload")
-            return
         waiting, limit = self._rows, self._limits.queue_max_rows
-        if waiting and waiting + self._overflow_rows + question.rows > 2 * limit:
+        if waiting and waiting + question.rows > 2 * limit:
             self._shed.add(question.rows)
             raise OverloadedError(f"{waiting} rows are waiting for policy {self._name}")
         self._rows += question.rows
-        self._in_flight.set(self._rows)
-        if waiting and self._rows > limit:
-            self._overflow_rows += question.rows
-            self._answer_by_heuristic([question], "overload")
-            return
-        self._queue.append(question)
-        self._queued_rows += question.rows
-        if not self._is_scheduled and not self._running:
+        is_full = self._rows - self._overload_rows > limit
+        if waiting and (is_full or self._is_too_late_for_model(question)):
+            self._overload.append(question)
+            self._overload_rows += question.rows
+        else:
+            self._queue.append(question)
+            self._queued_rows += question.rows
+            if self.live is not None and not self.live.runs_inline:
+                self._arm_timer(question.deadline)
+            if self._running:
+                return
+        if not self._is_scheduled:
             self._is_scheduled = True
             # Runs once all sockets that are readable now have been read: they share the batch.
-            asyncio.get_running_loop().call_soon(self._run_queue)
-        if self.live is not None and not self.live.runs_inline:
-            self._arm_timer(question.deadline)
+            asyncio.get_running_loop().call_soon(self._take_turn)
 
     def answer_without_model(self, question: Question, reason: Reason) -> None:
         """Let the heuristic answer at once."""
@@ -147,12 +139,19 @@ class Batcher:
         live = self.live
         if live is None or self.is_pinned:
             return False
-        begins_at = max(time.perf_counter(), self._runs_until)
+        begins_at = max(question.arrived_at, self._runs_until)
         ends_at = begins_at + live.cost.seconds(self._queued_rows + question.rows)
         return ends_at > question.deadline - _MARGIN_SECONDS
 
-    def _run_queue(self) -> None:
+    def _take_turn(self) -> None:
+        """Everything that arrived in this turn of the event loop is here."""
         self._is_scheduled = False
+        overload, self._overload, self._overload_rows = self._overload, [], 0
+        self._run_queue()
+        self._answer_by_heuristic(overload, "overload")
+
+    def _run_queue(self) -> None:
+        """Give the model what waits, unless it is at work in its thread."""
         while self._queue and not self._running:
             questions = self._take()
             live = self.live
@@ -168,15 +167,15 @@ class Batcher:
             if not is_allowed:
                 self._answer_by_heuristic(questions, "breaker")
                 continue
-            batch = Batch.of(questions)
+            batch = Batch.of(questions, self._observation_dtype)
             self._runs_until = started_at + live.cost.seconds(len(batch.observations))
             if live.runs_inline:
-                self._finish(batch, live, started_at, _run(live.policy, batch))
+                ran = run(live.policy, batch)
+                self._finish(batch, self._judge(batch, live, started_at, ran))
             else:
                 self._run_in_thread(batch, live, started_at)
 
     def _take(self) -> list[Question]:
-        self._overflow_rows = 0
         questions = [self._queue.popleft()]
         rows = questions[0].rows
         while self._queue and rows + self._queue[0].rows <= self._limits.batch_max_rows:
@@ -196,50 +195,59 @@ class Batcher:
     def _run_in_thread(self, batch: Batch, live: Live, started_at: float) -> None:
         self._running = batch.questions
         loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._executor, _run, live.policy, batch)
+        future = loop.run_in_executor(self._executor, run, live.policy, batch)
 
-        def finish(done: "asyncio.Future[_Ran]") -> None:
+        def finish(done: "asyncio.Future[Ran]") -> None:
             self._running = []
-            self._finish(batch, live, started_at, done.result())
+            chosen = self._judge(batch, live, started_at, done.result())
+            # The model first: it is what there is least of, and goes on while answers are written.
             self._run_queue()
+            self._finish(batch, chosen)
 
         future.add_done_callback(finish)
 
-    def _finish(self, batch: Batch, live: Live, started_at: float, ran: "_Ran") -> None:
-        """Answer those of a batch that the model has seen and nobody has answered meanwhile."""
+    def _judge(self, batch: Batch, live: Live, started_at: float, ran: Ran) -> Chosen | None:
+        """What of the model's answer may be given; None where there is none."""
         decided, ended_at = ran.said, time.perf_counter()
         self._runs_until = 0.0
         if isinstance(decided, str):
             _log.error("model_failed", policy=self._name, error=decided)
             live.breaker.record(False, ended_at)
-            left = [question for question in batch.questions if not question.is_answered]
-            self._answer_by_heuristic(left, "model_error")
-            return
+            return None
         live.cost.record(len(decided.actions), ran.seconds)
         self._measure(batch, started_at, ran.seconds, decided)
         chosen = self._fallback.contain(
             decided, live.answered_by, live.q_bound, batch.observations, batch.action_masks
         )
         live.breaker.record(chosen.share_of_model() > _LEAST_GOOD_SHARE, ended_at)
+        return chosen
+
+    def _finish(self, batch: Batch, chosen: Chosen | None) -> None:
+        """Answer those of a batch that the model has seen and nobody has answered meanwhile."""
+        if chosen is None:
+            left = [question for question in batch.questions if not question.is_answered]
+            self._answer_by_heuristic(left, "model_error")
+            return
         answered = batch.answered_rows()
         if answered is None:
             self._deliver(batch, chosen)
             return
         # The heuristic answered these at their deadline; what the model would have said is kept.
-        self._log(batch.part(is_answered=True), chosen.part(answered), True)
+        self._log(batch.part(answered, is_answered=True), chosen.part(answered), True)
         if not answered.all():
-            self._deliver(batch.part(is_answered=False), chosen.part(~answered))
+            self._deliver(batch.part(~answered, is_answered=False), chosen.part(~answered))
 
     def _measure(self, batch: Batch, started_at: float, seconds: float, decided: Decided) -> None:
         self._inference_seconds.observe(seconds)
         self._batch_rows.observe(len(decided.actions))
-        for question in batch.questions:
-            self._queue_seconds.observe(started_at - question.arrived_at)
+        self._queue_seconds.observe_each(
+            [started_at - question.arrived_at for question in batch.questions]
+        )
         self._q_health.observe(decided.q_values, decided.actions)
 
     def _answer_by_heuristic(self, questions: list[Question], reason: Reason) -> None:
         if questions:
-            batch = Batch.of(questions)
+            batch = Batch.of(questions, self._observation_dtype)
             version = None if self.live is None else self.live.answered_by.version
             self._deliver(
                 batch,
@@ -250,11 +258,22 @@ class Batcher:
         """Tell each question its rows, count the batch and log it: nothing of it waits any more."""
         rows = len(chosen.actions)
         self._rows -= rows
-        self._in_flight.set(self._rows)
         for entry, count in zip(chosen.answered_by, chosen.counts(), strict=True):
             self._counter(entry).add(count)
         batch.tell(chosen)
+        self._measure_answers(batch.questions)
         self._log(batch, chosen, False)
+
+    def _measure_answers(self, questions: list[Question]) -> None:
+        """Take the time of answers that were just handed to their sockets."""
+        now = time.perf_counter()
+        self._decision_seconds.observe_each([now - each.arrived_at for each in questions])
+        missed = sum(now > each.deadline for each in questions)
+        if missed:
+            self._deadline_missed.add(missed)
+
+    def _show_in_flight(self) -> None:
+        self._in_flight.set(self._rows)
 
     def _counter(self, entry: AnsweredBy) -> Counter:
         counter = self._decisions.get(entry)
@@ -278,38 +297,9 @@ class Batcher:
         self._timer, self._timer_at = None, float("inf")
         limit = time.perf_counter() + _MARGIN_SECONDS
         waiting = [q for q in (*self._running, *self._queue) if not q.is_answered]
-        self._overflow_rows = 0
         self._answer_by_heuristic([q for q in waiting if q.deadline <= limit], "deadline")
         self._queue = deque(question for question in self._queue if not question.is_answered)
         self._queued_rows = sum(question.rows for question in self._queue)
         left = [question.deadline for question in waiting if not question.is_answered]
         if left:
             self._arm_timer(min(left))
-
-
-@dataclass(frozen=True, slots=True)
-class _Ran:
-    """One call of the model, timed where it ran: the event loop may be late to hear of it."""
-
-    said: Decided | str
-    """The model's answer, or why there is none."""
-    seconds: float
-
-
-def _run(policy: Policy, batch: Batch) -> _Ran:
-    started_at = time.perf_counter()
-    said = _ask(policy, batch)
-    return _Ran(said, time.perf_counter() - started_at)
-
-
-def _ask(policy: Policy, batch: Batch) -> Decided | str:
-    try:
-        decided = policy.decide(batch.observations, batch.action_masks)
-        rows, count = len(batch.observations), policy.manifest.actions.count
-        found = (decided.actions.shape, decided.q_values.shape)
-        # A shape that follows the data passed every proof, and would answer one row with another's.
-        if found != ((rows,), (rows, count)):
-            return f"actions and q_values of shapes {found} for {rows} observations"
-        return decided
-    except Exception as error:  # noqa: BLE001 - onnxruntime raises many types, none public
-        return repr(error)

@@ -1,7 +1,7 @@
 """What a request asks of a policy, what it is told, and how questions share a batch."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from contract.records import AnsweredBy
 from service.errors import FallbackRefusedError, ServiceError
 from service.inference.fallback import Chosen
+from service.inference.observations import Rows, stack_rows
 
 OnFallback = Literal["heuristic", "error"]
 
@@ -24,7 +25,8 @@ class Answer:
     index: list[int] | None
     """Row to entry of `answered_by`; None where the one entry fits all rows."""
     q_values: npt.NDArray[np.float32] | None
-    """[N, num_actions], NaN in rows the model did not answer; None where it answered none."""
+    """[N, num_actions], NaN in rows the model did not answer; None where it answered none, or
+    where they are not wanted."""
 
 
 Told = Callable[[Answer | ServiceError], None]
@@ -35,8 +37,7 @@ class Question:
     """One request's rows. `told` is called once, on the event loop."""
 
     decision_id: str
-    observations: npt.NDArray[Any]
-    """[N, *shape] in the policy's dtype."""
+    observations: Rows
     action_masks: npt.NDArray[np.bool_] | None
     """[N, num_actions]; None where every action is legal."""
     episode_ids: Sequence[str | None] | None
@@ -49,12 +50,13 @@ class Question:
     told: Told
     on_durable: Callable[[], None] | None = None
     """Called on the event loop once the decision is on disk."""
+    wants_q_values: bool = True
     is_answered: bool = False
+    rows: int = field(init=False)
+    """Observations asked about."""
 
-    @property
-    def rows(self) -> int:
-        """Observations asked about."""
-        return len(self.observations)
+    def __post_init__(self) -> None:
+        self.rows = len(self.observations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,9 @@ class Batch:
     """[N, num_actions]; None where every action is legal."""
 
     @classmethod
-    def of(cls, questions: list[Question]) -> "Batch":
+    def of(cls, questions: list[Question], dtype: np.dtype[Any]) -> "Batch":
         """Put the questions' rows together; at least one question."""
-        if len(questions) == 1:
-            return cls(questions, questions[0].observations, questions[0].action_masks)
-        observations = np.concatenate([question.observations for question in questions])
+        observations = stack_rows([question.observations for question in questions], dtype)
         if all(question.action_masks is None for question in questions):
             return cls(questions, observations, None)
         width = next(q.action_masks.shape[1] for q in questions if q.action_masks is not None)
@@ -91,9 +91,13 @@ class Batch:
             return None
         return np.repeat(answered, [question.rows for question in self.questions])
 
-    def part(self, *, is_answered: bool) -> "Batch":
-        """The questions that have been answered already, or the others."""
-        return Batch.of([each for each in self.questions if each.is_answered == is_answered])
+    def part(self, rows: npt.NDArray[np.bool_], *, is_answered: bool) -> "Batch":
+        """The questions that have been answered already, or the others: `rows` says whose."""
+        return Batch(
+            [each for each in self.questions if each.is_answered == is_answered],
+            self.observations[rows],
+            None if self.action_masks is None else self.action_masks[rows],
+        )
 
     def column(self, name: Literal["episode_ids", "steps"]) -> list[Any]:
         """The questions' ids or steps, one a row, None where a question gave none."""
@@ -105,36 +109,37 @@ class Batch:
     def tell(self, chosen: Chosen) -> None:
         """Give each question its rows. `chosen` has a row for each row of the batch."""
         actions, propensities = chosen.actions.tolist(), chosen.propensities.tolist()
+        entries, index = chosen.answered_by, None
         start = 0
         for question in self.questions:
             end = start + question.rows
-            answer = Answer(
-                actions[start:end],
-                propensities[start:end],
-                *_answered_by(chosen, start, end),
-                None if chosen.q_values is None else chosen.q_values[start:end],
-            )
+            q_values = None
+            if chosen.index is not None:
+                entries, index = _answered_by(chosen.answered_by, chosen.index[start:end])
+            if question.wants_q_values and chosen.q_values is not None:
+                q_values = chosen.q_values[start:end]
+            answer = Answer(actions[start:end], propensities[start:end], entries, index, q_values)
             question.is_answered = True
-            question.told(_refusal(question, answer) or answer)
+            question.told(
+                answer if question.on_fallback == "heuristic" else _refuse_heuristic(answer)
+            )
             start = end
 
 
-def _answered_by(chosen: Chosen, start: int, end: int) -> tuple[list[AnsweredBy], list[int] | None]:
+def _answered_by(
+    answered_by: list[AnsweredBy], rows: npt.NDArray[np.intp]
+) -> tuple[list[AnsweredBy], list[int] | None]:
     """Who answered these rows, and which entry is whose: a neighbour's fallback is not told of."""
-    if chosen.index is None:
-        return chosen.answered_by, None
-    entries, index = np.unique(chosen.index[start:end], return_inverse=True)
-    used = [chosen.answered_by[entry] for entry in entries]
+    entries, index = np.unique(rows, return_inverse=True)
+    used = [answered_by[entry] for entry in entries]
     return used, None if len(used) == 1 else index.tolist()
 
 
-def _refusal(question: Question, answer: Answer) -> FallbackRefusedError | None:
-    """The error that a question wants instead of a heuristic's guess, if it came to one."""
-    if question.on_fallback == "heuristic":
-        return None
+def _refuse_heuristic(answer: Answer) -> Answer | FallbackRefusedError:
+    """The answer, or the error that is wanted instead of a heuristic's guess."""
     reasons = {entry.reason for entry in answer.answered_by if entry.source == "heuristic"}
     if not reasons:
-        return None
+        return answer
     return FallbackRefusedError(
         f"the model did not answer ({', '.join(sorted(str(reason) for reason in reasons))}) "
         "and on_fallback is 'error'"

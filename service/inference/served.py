@@ -9,8 +9,9 @@ import numpy as np
 from contract.declaration import PolicyDeclaration
 from service.experience.decisions import Answered, DecisionLog
 from service.experience.spool import Spool
-from service.inference.batcher import Batcher, BatcherLimits, Live
+from service.inference.batcher import Batcher, BatcherLimits
 from service.inference.fallback import REASONS, Chosen, Fallback, Reason
+from service.inference.live import Live
 from service.inference.observations import ObservationDecoder
 from service.inference.questions import Batch
 from service.metrics import Metrics
@@ -52,6 +53,7 @@ class ServedPolicy:
         self.batcher = Batcher(
             name,
             Fallback(declaration, np.random.default_rng()),
+            declaration.observation.numpy_dtype,
             limits,
             log,
             metrics,
@@ -63,8 +65,6 @@ class ServedPolicy:
         metrics.counter("dqn_decisions_total", name, "stable", "model", "none")
         for outcome in ("loaded", "failed"):
             metrics.counter("dqn_policy_loads_total", name, outcome)
-        self.decision_seconds = metrics.histogram("dqn_decision_seconds", name)
-        self.deadline_missed = metrics.counter("dqn_deadline_missed_total", name)
         self._show_degraded()
 
     @property

@@ -25,8 +25,8 @@ from contract.declaration import (
 from contract.heuristics import refuse_unlisted
 from contract.ledger import Entry, LedgerError
 from contract.records import AnsweredBy
-from service.inference.batcher import Live
 from service.inference.cost import CostModel
+from service.inference.live import Live
 from service.inference.policy import Policy, Provider
 from service.inference.proof import check_declared, prove, prove_in_child
 from service.inference.served import ServedPolicy

@@ -15,8 +15,9 @@ from contract.records import AnsweredBy, DecisionBatch, decode_record
 from contract.segments import read_records
 from service.errors import ServiceError
 from service.experience.spool import Spool, SpoolLimits
-from service.inference.batcher import BatcherLimits, Live
+from service.inference.batcher import BatcherLimits
 from service.inference.cost import CostModel
+from service.inference.live import Live
 from service.inference.proof import prove
 from service.inference.questions import Answer, OnFallback, Question
 from service.inference.served import ServedPolicy

@@ -253,6 +253,6 @@ def test_names_say_their_kind_and_no_label_is_open() -> None:
 
 def test_a_quiet_worker_puts_its_numbers_where_others_see_them(service: Running) -> None:
     service.act([LEFT])
-    seconds = service.server.policies["cartpole"].decision_seconds
+    seconds = service.server.metrics.histogram("dqn_decision_seconds", "cartpole")
     # Nobody scrapes it: it is its own sweep that brings them there.
     wait_until(lambda: not seconds._values, "the values are on the page")

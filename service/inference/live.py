@@ -1,0 +1,53 @@
+"""A version that takes traffic, and one call of its model."""
+
+import time
+from dataclasses import dataclass, field
+
+from contract.records import AnsweredBy
+from service.inference.breaker import Breaker
+from service.inference.cost import CostModel
+from service.inference.policy import Decided, Policy
+from service.inference.questions import Batch
+
+
+@dataclass(frozen=True)
+class Live:
+    """A version that takes traffic."""
+
+    policy: Policy
+    bundle_sha256: str
+    answered_by: AnsweredBy
+    q_bound: float | None
+    runs_inline: bool
+    """It is quick enough to run on the event loop."""
+    cost: CostModel
+    breaker: Breaker = field(default_factory=Breaker)
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """One call of the model, timed where it ran: the event loop may be late to hear of it."""
+
+    said: Decided | str
+    """The model's answer, or why there is none."""
+    seconds: float
+
+
+def run(policy: Policy, batch: Batch) -> Ran:
+    """Ask the model once; nothing is raised. Safe to call from the model's own thread."""
+    started_at = time.perf_counter()
+    said = _ask(policy, batch)
+    return Ran(said, time.perf_counter() - started_at)
+
+
+def _ask(policy: Policy, batch: Batch) -> Decided | str:
+    try:
+        decided = policy.decide(batch.observations, batch.action_masks)
+        rows, count = len(batch.observations), policy.manifest.actions.count
+        found = (decided.actions.shape, decided.q_values.shape)
+        # A shape that follows the data passed every proof, and would answer one row with another's.
+        if found != ((rows,), (rows, count)):
+            return f"actions and q_values of shapes {found} for {rows} observations"
+        return decided
+    except Exception as error:  # noqa: BLE001 - onnxruntime raises many types, none public
+        return repr(error)
