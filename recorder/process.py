@@ -51,7 +51,7 @@ class Recorder:
         url = settings.read_redis_url()
         self._sources: Spools | Streams
         if url is None:
-            self._lock = _lock(settings.spools / LOCK_FILE)
+            self._lock = _lock(settings.data / "run" / LOCK_FILE)
             if self._lock is None:
                 raise AlreadyRecordedError(f"{settings.spools} is read by another recorder")
             self._sources = Spools(settings.spools)

@@ -58,7 +58,7 @@ class SignedHistogram(Collector):
         """The family as Prometheus reads it."""
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
         names = [*map(str, self._edges), "+Inf"]
-        for labels, child in sorted(list(self._children.items())):
+        for labels, child in sorted(self._children.items()):
             cumulative = [float(count) for count in accumulate(child.counts)]
             family.add_metric(labels, list(zip(names, cumulative, strict=True)), None)
             named = dict(zip(self._labels, labels, strict=True))

@@ -16,6 +16,7 @@ from typing import Final
 
 import structlog
 
+from service.companion import Companion
 from service.keys import Keys, KeysError
 from service.logs import configure_logs
 from service.metrics import Metrics
@@ -46,6 +47,9 @@ class Supervisor:
         self._generation = 0
         # Held open by this process alone: workers read its end as the supervisor's death.
         self._death_read, self._life = os.pipe()
+        # With Redis the recorder is deployed by itself: it reads every replica's records.
+        is_recorded = settings.record and settings.redis_url is None
+        self._recorder = Companion(settings, self._death_read) if is_recorded else None
         metrics = Metrics(Page(settings.pages, "supervisor"))
         self._restarts = metrics.counter("dqn_worker_restarts_total")
 
@@ -61,7 +65,11 @@ class Supervisor:
             status = self._replace_dead()
             if status:
                 break
+            if self._recorder is not None:
+                self._recorder.watch()
         self._stop_workers()
+        if self._recorder is not None:
+            self._recorder.stop()
         return status
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

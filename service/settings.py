@@ -113,6 +113,9 @@ class ServiceSettings(BaseSettings):
     redis_url: SecretStr | None = None
     """Where the spool is shipped to; not set, it stays on this machine."""
 
+    record: bool = True
+    """Run the recorder beside the workers where no Redis is set; it reads `DQN_RECORD_…`."""
+
     execution_providers: tuple[Literal["cpu", "cuda", "tensorrt"], ...] = ("cpu",)
     """Where models run, in order of preference; each is proven by the same golden batch."""
 

@@ -22,19 +22,21 @@ FLAGS = (
     "--spool-commit-seconds=0.01",
     "--drain-seconds=5",
     "--drain-notice-seconds=0",
+    "--no-record",
 )
 
 
 class Process:
     """A supervisor that serves `data`."""
 
-    def __init__(self, data: Path, *flags: str) -> None:
+    def __init__(self, data: Path, *flags: str, **variables: str) -> None:
+        kept = {name: value for name, value in os.environ.items() if name[:4] != "DQN_"}
         self._log = data / "service.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "service", f"--data={data}", *FLAGS, *flags],
                 stderr=log,
-                env={name: value for name, value in os.environ.items() if name[:4] != "DQN_"},
+                env=kept | variables,
             )
         self.pid = self._process.pid
         wait_until(lambda: bool(self._urls()), "the supervisor listens")
@@ -89,9 +91,9 @@ class Process:
 
 
 @contextmanager
-def process(data: Path, *flags: str) -> Iterator[Process]:
+def process(data: Path, *flags: str, **variables: str) -> Iterator[Process]:
     """Serve until the block ends, whatever became of it."""
-    started = Process(data, *flags)
+    started = Process(data, *flags, **variables)
     try:
         yield started
     finally:

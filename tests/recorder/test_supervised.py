@@ -1,0 +1,94 @@
+"""The recorder as it runs on one box: beside real workers, started and stopped with them."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from contract.segments import segment_paths
+from recorder.shards import raw_folder
+from tests.recorder.records import sealed_rewards
+from tests.service.conftest import declare
+from tests.service.process import Process, is_running, process
+from tests.service.running import wait_until
+
+BRISK = {"DQN_RECORD_SEAL_SECONDS": "0.1", "DQN_RECORD_METRICS_PORT": "0"}
+
+
+@contextmanager
+def recorded(data: Path, *flags: str) -> Iterator[Process]:
+    declare(data)
+    with process(data, "--record", *flags, **BRISK) as service:
+        service.wait_until_ready()
+        wait_until(lambda: "recording" in service.log(), "the recorder runs")
+        yield service
+
+
+def report(service: Process, reward: float) -> None:
+    body = {"outcomes": [{"episode_id": "e", "step": 0, "reward": reward}]}
+    assert service.client.post("/v1/outcomes", json=body).status_code == 200
+
+
+def rewards(data: Path) -> list[float]:
+    return sorted(sealed_rewards(raw_folder(data / "shards", "cartpole")))
+
+
+def recorder_of(service: Process) -> int:
+    (pid,) = (
+        pid
+        for pid in service.workers()
+        if b"recorder" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    )
+    return pid
+
+
+def test_one_box_seals_what_it_accepts_and_the_rest_when_it_stops(tmp_path: Path) -> None:
+    with recorded(tmp_path) as service:
+        report(service, 1.0)
+        wait_until(lambda: rewards(tmp_path) == [1.0], "the first is sealed")
+        pid = recorder_of(service)
+        os.kill(pid, signal.SIGSTOP)
+        report(service, 2.0)
+        os.kill(pid, signal.SIGCONT)
+        assert service.stop() == 0
+        assert not is_running(pid)
+        assert "Traceback" not in service.log()
+    assert rewards(tmp_path) == [1.0, 2.0]
+    (folder,) = (tmp_path / "spool").iterdir()
+    assert len(segment_paths(folder)) == 1
+
+
+def test_a_killed_recorder_is_started_anew_and_doubles_nothing(tmp_path: Path) -> None:
+    with recorded(tmp_path) as service:
+        report(service, 1.0)
+        wait_until(lambda: rewards(tmp_path) == [1.0], "the first is sealed")
+        pid = recorder_of(service)
+        os.kill(pid, signal.SIGKILL)
+        report(service, 2.0)
+        wait_until(lambda: rewards(tmp_path) == [1.0, 2.0], "the second, by a new one")
+        assert recorder_of(service) != pid
+
+
+def test_a_recorder_goes_with_its_supervisor(tmp_path: Path) -> None:
+    with recorded(tmp_path) as service:
+        pid = recorder_of(service)
+        service.kill_supervisor()
+        wait_until(lambda: not is_running(pid), "the recorder is gone")
+
+
+def test_a_second_recorder_of_the_same_spools_refuses_to_start(tmp_path: Path) -> None:
+    with recorded(tmp_path) as service:
+        second = subprocess.run(
+            [sys.executable, "-m", "recorder", f"--data={tmp_path}", "--metrics-port=0"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert second.returncode == 2
+        assert f"{tmp_path / 'spool'} is read by another recorder" in second.stderr
+        report(service, 1.0)
+        wait_until(lambda: rewards(tmp_path) == [1.0], "the first goes on")
