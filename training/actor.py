@@ -6,16 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from training.environments import Environments
-from training.network import NORMALISED_LIMIT, DuelingHead, QNetwork
+from training.network import QNetwork
+from training.numpy_network import numpy_q_function
 from training.replay import Transitions
 
-_Floats = npt.NDArray[np.float32]
-_ArrayFunction = Callable[[_Floats], _Floats]
-
-QValues = _Floats
+QValues = npt.NDArray[np.float32]
 QFunction = Callable[[npt.NDArray[Any]], QValues]
 """From raw observations, [N, ...], to q_values, [N, num_actions]."""
 
@@ -57,8 +54,9 @@ def walk(
 
 def q_function(network: QNetwork) -> QFunction:
     """The network as a function of numpy arrays that follows the network's updates."""
-    if next(network.parameters()).device.type == "cpu":
-        return _numpy_q_function(network)
+    is_small = network.convolutions is None
+    if is_small and next(network.parameters()).device.type == "cpu":
+        return numpy_q_function(network)
     return _torch_q_function(network)
 
 
@@ -71,53 +69,3 @@ def _torch_q_function(network: QNetwork) -> QFunction:
         return values
 
     return q_values
-
-
-def _numpy_q_function(network: QNetwork) -> QFunction:
-    """A small network costs numpy a fifth of torch's time, most of which is calling overhead.
-
-    The arrays share memory with the network's tensors, so they are never out of date.
-    """
-    normalise = _numpy_normalisation(network)
-    layers = [_numpy_linear(layer) for layer in network.layers]
-    head = _numpy_head(network.head)
-
-    def q_values(observations: npt.NDArray[Any]) -> QValues:
-        features = normalise(observations.astype(np.float32, copy=False))
-        features = features.reshape(len(features), -1)
-        for layer in layers:
-            features = np.maximum(layer(features), 0.0)
-        return head(features)
-
-    return q_values
-
-
-def _numpy_normalisation(network: QNetwork) -> _ArrayFunction:
-    if network.normalisation is None:
-        return lambda observations: observations
-    mean, scale = network.normalisation.mean.numpy(), network.normalisation.scale.numpy()
-    return lambda observations: np.minimum(
-        np.maximum((observations - mean) * scale, -NORMALISED_LIMIT), NORMALISED_LIMIT
-    )
-
-
-def _numpy_head(head: nn.Module) -> _ArrayFunction:
-    if not isinstance(head, DuelingHead):
-        return _numpy_linear(head)
-    value, advantages = _numpy_linear(head.value), _numpy_linear(head.advantages)
-
-    def dueling(features: _Floats) -> _Floats:
-        value_features, advantage_features = np.split(features, 2, axis=1)
-        action_advantages = advantages(advantage_features)
-        centre = action_advantages.mean(axis=1, keepdims=True)
-        q_values: _Floats = value(value_features) + action_advantages - centre
-        return q_values
-
-    return dueling
-
-
-def _numpy_linear(layer: nn.Module) -> _ArrayFunction:
-    if not isinstance(layer, nn.Linear):
-        raise TypeError(f"no numpy form of {type(layer).__name__}")
-    weights, bias = layer.weight.detach().numpy().T, layer.bias.detach().numpy()
-    return lambda features: features @ weights + bias

@@ -15,8 +15,13 @@ from pydantic_settings import (
 )
 
 from contract.manifest import RewardTransform
+from training.convolutions import ConvolutionKind
+from training.distributions import Distribution
 
 PRESETS_FOLDER = Path(__file__).parent / "presets"
+
+MOST_STEPS = 255
+"""Of an n-step return; how many a transition spans is stored in a byte."""
 
 
 class Flags(BaseSettings):
@@ -71,20 +76,37 @@ class TrainingConfig(Flags):
     num_environments: PositiveInt = 8
     """Environments that are stepped together."""
 
+    convolutions: ConvolutionKind | None = None
+    """Convolutions before the hidden layers, for stacked frames: of Mnih et al. (2015), or the
+    residual ones of Espeholt et al. (2018)."""
+
     hidden_sizes: tuple[PositiveInt, ...] = (128, 128)
     """Widths of the hidden layers."""
 
+    layer_norm: bool = False
+    """Normalise each layer before its rectifier (Ba et al., 2016)."""
+
     dueling: bool = False
     """Split the network into a value and an advantage stream (Wang et al., 2016)."""
+
+    noise_scale: float | None = Field(default=None, gt=0)
+    """Give weights factorised noise of this initial scale (Fortunato et al., 2018, take 0.5)."""
+
+    distribution: Distribution | None = None
+    """Learn a distribution of returns: {"kind": "categorical", "minimum": …, "maximum": …} (C51;
+    Bellemare et al., 2017) or {"kind": "quantiles"} (QR-DQN; Dabney et al., 2018)."""
 
     double: bool = True
     """Choose next actions with the online network (van Hasselt et al., 2015)."""
 
     loss: Literal["huber", "mse"] = "huber"
-    """Loss of the temporal-difference error."""
+    """Loss of the temporal-difference error; distributions have their own."""
 
     discount: float = Field(default=0.99, ge=0, lt=1)
     """Weight of a reward that comes one step later."""
+
+    n_step: int = Field(default=1, ge=1, le=MOST_STEPS)
+    """Rewards that are added up before the network is asked for the rest (Sutton, 1988)."""
 
     optimiser: Literal["adam", "rmsprop"] = "adam"
     """How gradients become steps; rmsprop is the centred one of Mnih et al. (2015)."""
@@ -140,6 +162,15 @@ class TrainingConfig(Flags):
     replay_capacity: PositiveInt = 50_000
     """Transitions that the replay holds."""
 
+    prioritised: bool = False
+    """Draw transitions the more often the more wrong they were (Schaul et al., 2016)."""
+
+    priority_exponent: float = Field(default=0.6, ge=0, le=1)
+    """How much errors matter in drawing: 0 draws evenly (alpha)."""
+
+    initial_priority_correction: float = Field(default=0.4, ge=0, le=1)
+    """How much of that bias losses are corrected for, at first; all of it at the end (beta)."""
+
     learning_starts: PositiveInt = 1_000
     """Steps before the first update."""
 
@@ -151,6 +182,9 @@ class TrainingConfig(Flags):
 
     updates_per_round: PositiveInt = 8
     """Updates of one round."""
+
+    compile_updates: Literal["auto", "always", "never"] = "auto"
+    """Compile the whole update into one function; `auto` does where it saves time."""
 
     evaluation_every_steps: PositiveInt = 5_000
     """Steps between evaluations, which run in environments of their own."""
@@ -193,6 +227,20 @@ class TrainingConfig(Flags):
                 f"({self.total_steps})"
             )
         return self
+
+    @model_validator(mode="after")
+    def _pixels_are_scaled_once(self) -> Self:
+        if self.convolutions is not None and self.normalise_observations:
+            raise ValueError(
+                "convolutions scale pixels themselves; set --no-normalise-observations"
+            )
+        return self
+
+    @property
+    def num_updates(self) -> int:
+        """Updates of a whole run."""
+        num_rounds = -(-(self.total_steps - self.learning_starts) // self.steps_between_updates)
+        return num_rounds * self.updates_per_round
 
     @property
     def reward_transform(self) -> RewardTransform:

@@ -1,28 +1,41 @@
 """The learner: owns both networks and the optimiser, and turns batches into updates."""
 
 import copy
+import warnings
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from training.compiled import (
+    CompilationError,
+    UpdatePlan,
+    WholeUpdate,
+    compile_update,
+    has_compiler,
+)
 from training.config import TrainingConfig
-from training.losses import double_q_targets, huber_loss, q_learning_targets, squared_loss
 from training.network import NetworkConfig, QNetwork, initialise
+from training.noisy import draw_noise
+from training.objective import RowLosses, Rule, row_losses
+from training.optimisers import limited, make_optimiser, plain_step
 from training.replay import Batch
 
-RMSPROP_DECAY = 0.95
-"""Of both moments, in Mnih et al. (2015)."""
+UPDATES_WORTH_COMPILING = 50_000
+"""A compiler's twenty seconds are won back after about half as many."""
 
 
 class UpdateFigures(NamedTuple):
     """What an update was like, as tensors: reading them waits for the device, so read few."""
 
     loss: Tensor
-    """Mean over the batch, before the step."""
+    """Mean over the batch, weighted, before the step."""
 
     q_values: Tensor
     """Of the actions taken, before the step, [N]."""
+
+    errors: Tensor
+    """How wrong each prediction was, before the step, [N]."""
 
 
 class Learner:
@@ -30,14 +43,16 @@ class Learner:
 
     All parameters of a network are views of one vector. An optimiser step, a norm and a target
     update are then a few calls instead of a few for each layer, which is where the time of small
-    networks goes.
+    networks goes. Where it pays, the whole update is one compiled function.
     """
 
     def __init__(
         self, network_config: NetworkConfig, config: TrainingConfig, generator: torch.Generator
     ) -> None:
         self._config = config
-        self._loss = {"huber": huber_loss, "mse": squared_loss}[config.loss]
+        self._generator = generator
+        self._is_noisy = network_config.noise_scale is not None
+        self._rule = Rule(config.double, config.discount, config.loss)
         self.online_network = QNetwork(network_config)
         initialise(self.online_network, generator)
         self.online_network.to(config.device)
@@ -49,28 +64,31 @@ class Learner:
         self._online_parameters = flatten_parameters(self.online_network)
         self._target_parameters = flatten_parameters(self.target_network)
         self._gradient = gather_gradients(self.online_network, self._online_parameters)
-        self._optimiser = _optimiser(self._online_parameters, config)
+        self._optimiser = make_optimiser(self._online_parameters, config)
+        self._learning_rate = torch.tensor(config.learning_rate, device=config.device)
+        self._whole_update = self._compile() if is_worth_compiling(config) else None
         self.num_updates = 0
+        self.draw_noise()
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether updates are one compiled function."""
+        return self._whole_update is not None
 
     def update(self, batch: Batch) -> UpdateFigures:
         """Take one gradient step; a soft target follows at once."""
-        batch = Batch(*(column.to(self._config.device) for column in batch))
-        targets = self._targets(batch)
-        q_values = self.online_network(batch.observations)
-        taken_q_values = q_values.gather(1, batch.actions.unsqueeze(1)).squeeze(1)
-        loss = self._loss(taken_q_values, targets).mean()
-
-        self._gradient.zero_()
-        loss.backward()  # type: ignore[no-untyped-call]
-        limit_norm(self._gradient, self._config.gradient_norm_limit)
-        self._optimiser.step()
-
-        if self._config.target_update == "soft":
-            self._target_parameters.lerp_(
-                self._online_parameters.detach(), self._config.target_blend
-            )
+        if self._config.device != "cpu":
+            batch = Batch(*(column.to(self._config.device) for column in batch))
+        self.draw_noise()
+        loss, rows = self._step(batch)
         self.num_updates += 1
-        return UpdateFigures(loss.detach(), taken_q_values.detach())
+        return UpdateFigures(loss, rows.q_values, rows.errors)
+
+    def draw_noise(self) -> None:
+        """Give noisy layers of both networks new noise; each update draws as well."""
+        if self._is_noisy:
+            draw_noise(self.online_network, self._generator)
+            draw_noise(self.target_network, self._generator)
 
     def sync_target(self) -> None:
         """Copy the online network into the target network."""
@@ -78,15 +96,17 @@ class Learner:
 
     def set_learning_rate(self, learning_rate: float) -> None:
         """Set the optimiser's step size for the updates to come."""
+        self._learning_rate.fill_(learning_rate)
         self._optimiser.param_groups[0]["lr"] = learning_rate
 
     def tensors(self) -> dict[str, Tensor]:
-        """Both networks' parameters and the optimiser's moments, for `load_tensors`."""
+        """Parameters, the optimiser's moments and the noise to come, for `load_tensors`."""
         moments = self._optimiser.state[self._online_parameters]
         return {
             "online": self._online_parameters,
             "target": self._target_parameters,
             "num_updates": torch.tensor(self.num_updates),
+            "generator": self._generator.get_state(),
             **{f"optimiser.{name}": value for name, value in moments.items()},
         }
 
@@ -96,27 +116,60 @@ class Learner:
             self._online_parameters.copy_(tensors["online"])
             self._target_parameters.copy_(tensors["target"])
         self.num_updates = int(tensors["num_updates"])
-        device = self._config.device
-        self._optimiser.state[self._online_parameters] = {
-            name.removeprefix("optimiser."): value.to(device)
-            for name, value in tensors.items()
-            if name.startswith("optimiser.")
-        }
+        self._generator.set_state(tensors["generator"])
+        for name, value in self._optimiser.state[self._online_parameters].items():
+            value.copy_(tensors[f"optimiser.{name}"])
 
-    @torch.no_grad()
-    def _targets(self, batch: Batch) -> Tensor:
-        target_next_q_values = self.target_network(batch.next_observations)
-        if not self._config.double:
-            return q_learning_targets(
-                batch.rewards, batch.terminated, target_next_q_values, self._config.discount
+    def _step(self, batch: Batch) -> tuple[Tensor, RowLosses]:
+        if self._whole_update is None:
+            return self._step_in_parts(batch)
+        try:
+            return self._whole_update(
+                self._online_parameters.detach(),
+                self._target_parameters.detach(),
+                self._optimiser.state[self._online_parameters],
+                self._learning_rate,
+                batch,
             )
-        return double_q_targets(
-            batch.rewards,
-            batch.terminated,
-            self.online_network(batch.next_observations),
-            target_next_q_values,
-            self._config.discount,
+        except CompilationError as error:
+            if self._config.compile_updates == "always":
+                raise
+            warnings.warn(f"{error}; updates are done in parts", RuntimeWarning, stacklevel=3)
+            self._whole_update = None
+            return self._step_in_parts(batch)
+
+    def _step_in_parts(self, batch: Batch) -> tuple[Tensor, RowLosses]:
+        online, target = self.online_network, self.target_network
+        rows = row_losses(self._rule, online.head, online.outputs, target.outputs, batch)
+        loss = (rows.losses * batch.weights).mean()
+
+        self._gradient.zero_()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._gradient.copy_(limited(self._gradient, self._config.gradient_norm_limit))
+        self._optimiser.step()
+
+        if self._config.target_update == "soft":
+            self._target_parameters.lerp_(
+                self._online_parameters.detach(), self._config.target_blend
+            )
+        return loss.detach(), rows
+
+    def _compile(self) -> WholeUpdate:
+        config = self._config
+        plan = UpdatePlan(
+            gradient_norm_limit=config.gradient_norm_limit,
+            optimiser_step=plain_step(config),
+            target_blend=config.target_blend if config.target_update == "soft" else 0.0,
         )
+        return compile_update(self.online_network, self.target_network, self._rule, plan)
+
+
+def is_worth_compiling(config: TrainingConfig) -> bool:
+    """Whether updates should be compiled: as configured, or where it saves time on this machine."""
+    if config.compile_updates != "auto":
+        return config.compile_updates == "always"
+    is_bound_by_calls = config.convolutions is None
+    return is_bound_by_calls and config.num_updates >= UPDATES_WORTH_COMPILING and has_compiler()
 
 
 def flatten_parameters(network: nn.Module) -> nn.Parameter:
@@ -138,26 +191,6 @@ def gather_gradients(network: nn.Module, vector: nn.Parameter) -> Tensor:
     return gradient
 
 
-def limit_norm(gradient: Tensor, limit: float) -> None:
-    """Scale a gradient down, in place, if its Euclidean norm is beyond `limit`."""
-    norm = torch.linalg.vector_norm(gradient)
-    gradient.mul_((limit / (norm + 1e-6)).clamp(max=1.0))
-
-
 def _views(vector: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
     pieces = torch.split(vector, [parameter.numel() for parameter in parameters])
     return [piece.view_as(parameter) for piece, parameter in zip(pieces, parameters, strict=True)]
-
-
-def _optimiser(parameters: nn.Parameter, config: TrainingConfig) -> torch.optim.Optimizer:
-    if config.optimiser == "adam":
-        return torch.optim.Adam(
-            [parameters], lr=config.learning_rate, eps=config.optimiser_epsilon, fused=True
-        )
-    return torch.optim.RMSprop(
-        [parameters],
-        lr=config.learning_rate,
-        alpha=RMSPROP_DECAY,
-        eps=config.optimiser_epsilon,
-        centered=True,
-    )

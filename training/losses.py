@@ -1,6 +1,7 @@
 """The learning rules, each a pure function of tensors, each with its paper.
 
-Nothing here knows of networks or environments, and no gradient can leak through a target.
+Nothing here knows of networks or environments, and no gradient can leak through a target. Rules
+of whole distributions are in `distributions`.
 """
 
 import torch
@@ -17,7 +18,7 @@ def q_learning_targets(
     """Q-learning targets with a target network (Mnih et al., 2015), shape [N].
 
     Args:
-        rewards: r_t, [N].
+        rewards: r_t, or the discounted sum of n rewards (Sutton, 1988), [N].
         terminated: Whether the episode truly ended at t+1, [N] of bool. A time limit is
             truncation, not termination: the state it cuts off at still has value.
         target_next_q_values: Q_target(s_{t+1}, .), [N, num_actions].

@@ -1,14 +1,22 @@
 """The Q-network: raw observations in, one value per action out.
 
-Normalisation is part of the network, so a checkpoint and what is exported from it need nothing
-beside the observation itself.
+Normalisation, or the scaling of pixels, is part of the network, so a checkpoint and what is
+exported from it need nothing beside the observation itself.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
+from math import prod
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
+
+from training.convolutions import ConvolutionKind, make_convolutions
+from training.distributions import Distribution
+from training.heads import DuelingHead, Head
+from training.noisy import NoisyLinear, linear
 
 NORMALISED_LIMIT = 10.0
 """Normalised observations are clamped to this, so that one freak value cannot own the output."""
@@ -21,8 +29,12 @@ class NetworkConfig(BaseModel):
 
     observation_shape: tuple[PositiveInt, ...] = Field(min_length=1)
     num_actions: int = Field(ge=2)
+    convolutions: ConvolutionKind | None = None
     hidden_sizes: tuple[PositiveInt, ...] = Field(min_length=1)
+    layer_norm: bool = False
     dueling: bool
+    noise_scale: PositiveFloat | None = None
+    distribution: Distribution | None = None
     normalise_observations: bool
 
 
@@ -43,25 +55,8 @@ class Normalisation(nn.Module):
         return normalised.clamp(-NORMALISED_LIMIT, NORMALISED_LIMIT)
 
 
-class DuelingHead(nn.Module):
-    """Two streams, state value and action advantages (Wang et al., 2016).
-
-    The features come as [value stream | advantage stream], both of `width`.
-    """
-
-    def __init__(self, width: int, num_actions: int) -> None:
-        super().__init__()
-        self.value = nn.Linear(width, 1)
-        self.advantages = nn.Linear(width, num_actions)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Q-values, [N, num_actions]."""
-        value_features, advantage_features = features.chunk(2, dim=1)
-        return dueling_q_values(self.value(value_features), self.advantages(advantage_features))
-
-
 class QNetwork(nn.Module):
-    """A multilayer perceptron, dueling if its configuration says so."""
+    """Convolutions, if any, then hidden layers, then a head; all as the configuration says."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -69,22 +64,26 @@ class QNetwork(nn.Module):
         *trunk_sizes, last_size = config.hidden_sizes
         # A dueling network has two last hidden layers, laid side by side as one matrix.
         self.feature_size = 2 * last_size if config.dueling else last_size
-        sizes = [
-            torch.Size(config.observation_shape).numel(),
-            *trunk_sizes,
-            self.feature_size,
-        ]
 
         self.normalisation = (
             Normalisation(config.observation_shape) if config.normalise_observations else None
         )
+        self.convolutions: nn.Module | None = None
+        num_inputs = prod(config.observation_shape)
+        if config.convolutions is not None:
+            self.convolutions, num_inputs = make_convolutions(
+                config.convolutions, config.observation_shape, layer_norm=config.layer_norm
+            )
+        sizes = [num_inputs, *trunk_sizes, self.feature_size]
         self.layers = nn.ModuleList(
-            nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes)
+            linear(inputs, outputs, config.noise_scale) for inputs, outputs in pairwise(sizes)
         )
-        self.head: nn.Module = (
-            DuelingHead(last_size, config.num_actions)
-            if config.dueling
-            else nn.Linear(last_size, config.num_actions)
+        self.norms = nn.ModuleList(
+            nn.LayerNorm(size) if config.layer_norm else nn.Identity() for size in sizes[1:]
+        )
+        head_kind = DuelingHead if config.dueling else Head
+        self.head: Head = head_kind(
+            last_size, config.num_actions, config.distribution, config.noise_scale
         )
 
     def forward(self, observations: Tensor) -> Tensor:
@@ -92,32 +91,47 @@ class QNetwork(nn.Module):
         q_values: Tensor = self.head(self.features(observations))
         return q_values
 
+    def outputs(self, observations: Tensor) -> Tensor:
+        """What is learned of raw observations, [N, num_actions, size]; `Head` says what it is."""
+        return self.head.outputs(self.features(observations))
+
     def features(self, observations: Tensor) -> Tensor:
         """What the head sees: the penultimate layer of raw observations, [N, feature_size]."""
         features = observations.to(torch.float32)
         if self.normalisation is not None:
             features = self.normalisation(features)
+        if self.convolutions is not None:
+            features = self.convolutions(features)
         features = features.flatten(1)
-        for layer in self.layers:
-            features = layer(features).relu()
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            features = norm(layer(features)).relu()
         return features
 
 
-def dueling_q_values(values: Tensor, advantages: Tensor) -> Tensor:
-    """Q = V + A - mean(A): equation 9 of Wang et al. (2016).
-
-    Args:
-        values: State values, [N, 1].
-        advantages: Action advantages, [N, num_actions].
-    """
-    return values + advantages - advantages.mean(dim=1, keepdim=True)
+@contextmanager
+def without_noise(network: QNetwork) -> Iterator[None]:
+    """Noisy layers are their means for a while, as they are when served."""
+    was_training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(was_training)
 
 
 @torch.no_grad()
 def initialise(network: QNetwork, generator: torch.Generator) -> None:
-    """Draw weights and biases uniformly within 1/sqrt(inputs), from a generator of the caller's."""
+    """Draw weights and biases uniformly within 1/sqrt(inputs), from a generator of the caller's.
+
+    The scales of noise start alike, at `noise_scale`/sqrt(inputs) (Fortunato et al., 2018).
+    """
     for module in network.modules():
-        if isinstance(module, nn.Linear):
-            bound = module.in_features**-0.5
+        if isinstance(module, nn.Linear | nn.Conv2d | NoisyLinear):
+            num_inputs = module.weight[0].numel()
+            bound = num_inputs**-0.5
             module.weight.uniform_(-bound, bound, generator=generator)
+            assert module.bias is not None
             module.bias.uniform_(-bound, bound, generator=generator)
+        if isinstance(module, NoisyLinear):
+            module.weight_scale.fill_(module.noise_scale * module.in_features**-0.5)
+            module.bias_scale.fill_(module.noise_scale * module.in_features**-0.5)

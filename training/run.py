@@ -19,11 +19,11 @@ from training.environments import (
     transform_rewards,
 )
 from training.evaluate import EvaluationResult, evaluate
+from training.experience import Experience
 from training.learner import Learner
 from training.moments import FloatArray, RunningMoments
-from training.network import NetworkConfig
+from training.network import NetworkConfig, without_noise
 from training.provenance import git_revision, package_versions
-from training.replay import ReplayBuffer, Transitions
 from training.tracker import EndedEpisode, EpisodeTracker
 
 _SMALLEST_SPREAD = 1e-6
@@ -54,17 +54,19 @@ class TrainingRun:
             NetworkConfig(
                 observation_shape=observation.shape,
                 num_actions=self.environment.num_actions,
+                convolutions=config.convolutions,
                 hidden_sizes=config.hidden_sizes,
+                layer_norm=config.layer_norm,
                 dueling=config.dueling,
+                noise_scale=config.noise_scale,
+                distribution=config.distribution,
                 normalise_observations=config.normalise_observations,
             ),
             config,
             torch.Generator().manual_seed(weight_seed),
         )
         self._q_values_of = q_function(self.learner.online_network)
-        self._replay = ReplayBuffer(
-            config.replay_capacity, observation.shape, observation.numpy_dtype
-        )
+        self._experience = Experience(config, observation)
         self.tracker = EpisodeTracker(config.num_environments)
         self._observation_moments = RunningMoments(observation.shape)
         self.steps = 0
@@ -116,6 +118,7 @@ class TrainingRun:
         """
         config = self.config
         steps_before = self.steps
+        self.learner.draw_noise()
         steps_walked = walk(
             self._environments,
             self._q_values_of,
@@ -137,15 +140,16 @@ class TrainingRun:
     def evaluate(self, num_episodes: int) -> EvaluationResult:
         """Evaluate the online network; the same run evaluates alike at the same step."""
         sequence = np.random.SeedSequence((self._evaluation_seed, self.steps, num_episodes))
-        return evaluate(
-            self._q_values_of,
-            self.config.environment_id,
-            num_episodes,
-            self.config.evaluation_epsilon,
-            int(sequence.generate_state(1)[0]),
-            discount=self.config.discount,
-            reward_transform=self.config.reward_transform,
-        )
+        with without_noise(self.learner.online_network):
+            return evaluate(
+                self._q_values_of,
+                self.config.environment_id,
+                num_episodes,
+                self.config.evaluation_epsilon,
+                int(sequence.generate_state(1)[0]),
+                discount=self.config.discount,
+                reward_transform=self.config.reward_transform,
+            )
 
     def metadata(self, evaluation_return: float | None) -> CheckpointMetadata:
         """What there is to say of a checkpoint taken now."""
@@ -156,7 +160,7 @@ class TrainingRun:
             num_actions=self.environment.num_actions,
             network=self.learner.online_network.config,
             discount=self.config.discount,
-            n_step=1,
+            n_step=self.config.n_step,
             reward_transform=self.config.reward_transform,
             statistics=statistics,
             evaluation_return=evaluation_return,
@@ -177,7 +181,7 @@ class TrainingRun:
         return RunState(
             tensors={
                 **_prefixed("learner", self.learner.tensors()),
-                **_prefixed("replay", self._replay.tensors()),
+                **_prefixed("experience", self._experience.tensors()),
                 **_prefixed("tracker", _as_tensors(self.tracker.state())),
                 **_prefixed("observations", _as_tensors(self._observation_moments.state())),
             },
@@ -198,7 +202,7 @@ class TrainingRun:
         """Go to where `state` was taken; the configuration must be the same."""
         tensors, values = state
         self.learner.load_tensors(_unprefixed("learner", tensors))
-        self._replay.load_tensors(_unprefixed("replay", tensors))
+        self._experience.load_tensors(_unprefixed("experience", tensors))
         self.tracker.restore(_as_arrays(_unprefixed("tracker", tensors)))
         self._observation_moments = RunningMoments.from_state(
             _as_arrays(_unprefixed("observations", tensors))
@@ -227,19 +231,22 @@ class TrainingRun:
         return self._cpu_seconds_before + time.process_time() - self._cpu_start
 
     def _remember(self, steps_walked: Walk) -> None:
-        walked = Transitions(*map(np.concatenate, zip(*steps_walked.transitions, strict=True)))
+        walked = steps_walked.transitions
         if self.config.normalise_observations and self.steps <= self.config.normalisation_steps:
-            self._observation_moments.add(walked.observations)
+            self._observation_moments.add(np.concatenate([step.observations for step in walked]))
             self._set_normalisation()
-        rewards = transform_rewards(walked.rewards, self.config.reward_transform)
-        self._replay.add(walked._replace(rewards=rewards))
+        transform = self.config.reward_transform
+        self._experience.add(
+            [step._replace(rewards=transform_rewards(step.rewards, transform)) for step in walked]
+        )
 
     def _learn(self) -> None:
         self.learner.set_learning_rate(self.learning_rate)
         losses = []
         for _ in range(self.config.updates_per_round):
-            batch = self._replay.sample(self.config.batch_size, self._replay_rng)
-            figures = self.learner.update(batch)
+            drawn = self._experience.draw(self._replay_rng, self.steps / self.config.total_steps)
+            figures = self.learner.update(drawn.batch)
+            self._experience.learned(drawn.slots, figures.errors)
             losses.append(figures.loss)
         self.loss = float(torch.stack(losses).mean())
         check_divergence(

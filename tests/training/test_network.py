@@ -2,12 +2,13 @@ import pytest
 import torch
 
 from tests.training.builders import q_network
-from training.network import NORMALISED_LIMIT, NetworkConfig, QNetwork, dueling_q_values
+from training.heads import dueling_outputs
+from training.network import NORMALISED_LIMIT, NetworkConfig, QNetwork
 
 
 def test_dueling_centres_advantages_on_their_mean_and_not_their_maximum() -> None:
-    q_values = dueling_q_values(torch.tensor([[10.0]]), torch.tensor([[1.0, 2.0, 6.0]]))
-    torch.testing.assert_close(q_values, torch.tensor([[8.0, 9.0, 13.0]]))
+    q_values = dueling_outputs(torch.tensor([[[10.0]]]), torch.tensor([[[1.0], [2.0], [6.0]]]))
+    torch.testing.assert_close(q_values, torch.tensor([[[8.0], [9.0], [13.0]]]))
 
 
 def test_a_constant_added_to_all_advantages_changes_no_q_value() -> None:

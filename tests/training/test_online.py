@@ -22,6 +22,16 @@ def _corridor() -> None:
     register_corridor()
 
 
+RAINBOW = {
+    "n_step": 3,
+    "prioritised": True,
+    "noise_scale": 0.5,
+    "dueling": True,
+    "distribution": {"kind": "categorical", "minimum": 0.0, "maximum": 50.0, "size": 11},
+    "layer_norm": True,
+}
+
+
 def quiet() -> Console:
     return Console(file=io.StringIO())
 
@@ -72,8 +82,9 @@ def test_another_seed_gives_another_curve(tmp_path: Path) -> None:
     [
         {},
         {"optimiser": "rmsprop", "target_update": "soft", "dueling": True, "loss": "mse"},
+        RAINBOW,
     ],
-    ids=["adam", "rmsprop"],
+    ids=["adam", "rmsprop", "rainbow"],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(
     tmp_path: Path, rounds: int, changes: dict[str, Any]

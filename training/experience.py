@@ -1,0 +1,99 @@
+"""What a run remembers, and what it learns from next."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from contract.declaration import ObservationSpec
+from training import schedules
+from training.config import TrainingConfig
+from training.n_step import NStepAccumulator
+from training.prioritised import Priorities
+from training.replay import Batch, Changed, ReplayBuffer, Slots, Transitions
+
+
+class Drawn(NamedTuple):
+    """A batch to learn from, and the slots that it is from."""
+
+    batch: Batch
+    slots: Slots
+
+
+class Experience:
+    """The replay of a run with its extensions: n-step returns and priorities, as configured."""
+
+    def __init__(self, config: TrainingConfig, observation: ObservationSpec) -> None:
+        self._config = config
+        self._accumulator = NStepAccumulator(config.n_step, config.discount)
+        self._replay = ReplayBuffer(
+            config.replay_capacity, observation.shape, observation.numpy_dtype
+        )
+        self._priorities = (
+            Priorities(config.replay_capacity, config.priority_exponent)
+            if config.prioritised
+            else None
+        )
+
+    def __len__(self) -> int:
+        return len(self._replay)
+
+    def add(self, walked: Sequence[Transitions]) -> None:
+        """Remember steps of all environments, [N] each, in order; rewards already transformed."""
+        changed = self._remember(walked)
+        if self._priorities is not None and changed is not None:
+            self._priorities.forget(changed.gone)
+            self._priorities.admit(changed.ready)
+
+    def draw(self, rng: np.random.Generator, progress: float) -> Drawn:
+        """Draw a batch.
+
+        Args:
+            rng: Decides which transitions.
+            progress: Share of the run that is done; the bias of priorities matters more and more.
+        """
+        size = self._config.batch_size
+        if self._priorities is None:
+            slots = self._replay.draw(size, rng)
+            return Drawn(self._replay.batch(slots), slots)
+        slots = self._priorities.draw(size, rng)
+        correction = schedules.linear(self._config.initial_priority_correction, 1.0, progress)
+        weights = self._priorities.importance_weights(slots, len(self._replay), correction)
+        return Drawn(self._replay.batch(slots)._replace(weights=weights), slots)
+
+    def learned(self, slots: Slots, errors: Tensor) -> None:
+        """Remember how wrong the predictions of a drawn batch were, [N]."""
+        if self._priorities is not None:
+            self._priorities.update(slots, errors.cpu().numpy())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, for `load_tensors` of a run of the same configuration."""
+        tensors = {f"replay.{name}": tensor for name, tensor in self._replay.tensors().items()}
+        waiting = self._accumulator.arrays()
+        tensors |= {f"waiting.{name}": torch.from_numpy(array) for name, array in waiting.items()}
+        if self._priorities is not None:
+            priorities = self._priorities.tensors()
+            tensors |= {f"priorities.{name}": tensor for name, tensor in priorities.items()}
+        return tensors
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Take up what `tensors` gave."""
+        self._replay.load_tensors(_under("replay", tensors))
+        waiting = _under("waiting", tensors)
+        self._accumulator.load_arrays({name: tensor.numpy() for name, tensor in waiting.items()})
+        if self._priorities is not None:
+            self._priorities.load_tensors(_under("priorities", tensors))
+
+    def _remember(self, walked: Sequence[Transitions]) -> Changed | None:
+        ready = self._accumulator.add(walked)
+        return None if ready is None else self._replay.add(*ready)
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(f"{prefix}."): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(f"{prefix}.")
+    }
