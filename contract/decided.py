@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contract.records import AnsweredBy, DecisionBatch, row_names
+from contract.transitions import Circumstances
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Decided:
     propensity: float
     answered_by: AnsweredBy
     q_values: npt.NDArray[np.float16] | None
+    circumstances: Circumstances
 
 
 def decided_rows(batch: DecisionBatch) -> Iterator[tuple[str | None, int | None, Decided]]:
@@ -31,6 +33,7 @@ def decided_rows(batch: DecisionBatch) -> Iterator[tuple[str | None, int | None,
     observations, actions = batch.observations.array(), batch.actions.array()
     propensities = batch.propensities.array()
     q_values = None if batch.q_values is None else batch.q_values.array()
+    masks = None if batch.action_masks is None else batch.action_masks.array()
     index = batch.answered_by_index
     for row, name in enumerate(row_names(batch)):
         decided = Decided(
@@ -43,5 +46,11 @@ def decided_rows(batch: DecisionBatch) -> Iterator[tuple[str | None, int | None,
             propensity=float(propensities[row]),
             answered_by=batch.answered_by[0 if index is None else index[row]],
             q_values=None if q_values is None else q_values[row].copy(),
+            circumstances=Circumstances(
+                action_mask=None if masks is None else masks[row].copy(),
+                epsilon=batch.epsilon,
+                tags=None if batch.tags is None else batch.tags[row],
+                logged_share=batch.logged_share,
+            ),
         )
         yield batch.episode_ids[row], batch.steps[row], decided

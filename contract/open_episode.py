@@ -173,6 +173,7 @@ class OpenEpisode:
             q_values=decided.q_values,
             time=decided.time,
             reported_at=outcome.time,
+            circumstances=decided.circumstances,
         )
         self._let_go(step)
         self._let_go(step + 1)

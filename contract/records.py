@@ -20,6 +20,7 @@ _ITEM_BYTES: Final = {
 _NAMES: Final = {np.dtype(name).newbyteorder("<").str: name for name in _ITEM_BYTES}
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
+Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 
 
 class Column(msgspec.Struct, array_like=True, frozen=True):
@@ -94,6 +95,11 @@ class DecisionBatch(msgspec.Struct, array_like=True, frozen=True, tag="d"):
     epsilon: float = 0.0
     is_late: bool = False
     """What the model said after the heuristic had answered: for study, not what was done."""
+    tags: list[dict[str, str] | None] | None = None
+    """One a row: what an operator breaks an incident down by, such as a region; None without any.
+    Never seen by the policy."""
+    logged_share: Share = 1.0
+    """Probability with which the rows' episodes were logged at all; they count for its inverse."""
 
 
 class Outcome(msgspec.Struct, array_like=True, frozen=True, tag="o"):
@@ -195,6 +201,7 @@ def take_rows(batch: DecisionBatch, rows: list[int]) -> DecisionBatch:
         propensities=_take(batch.propensities, rows),
         q_values=batch.q_values and _take(batch.q_values, rows),
         answered_by_index=None if index is None else [index[row] for row in rows],
+        tags=batch.tags and [batch.tags[row] for row in rows],
     )
 
 
@@ -224,8 +231,11 @@ def _check_decisions(batch: DecisionBatch) -> None:
     index = batch.answered_by_index
     if len(batch.row_counts) != len(batch.decision_ids) or sum(batch.row_counts) != rows:
         raise msgspec.ValidationError(f"row_counts {batch.row_counts} do not make {rows} rows")
-    if len(batch.steps) != rows or len(index if index is not None else batch.steps) != rows:
-        raise msgspec.ValidationError(f"steps and answered_by_index must have {rows} entries")
+    for each in (batch.steps, index, batch.tags):
+        if each is not None and len(each) != rows:
+            raise msgspec.ValidationError(
+                f"steps, answered_by_index and tags must have {rows} entries, found {len(each)}"
+            )
     if rows and max(index or [0]) >= len(batch.answered_by):
         raise msgspec.ValidationError("answered_by_index points beyond answered_by")
     for name, count in zip(batch.decision_ids, batch.row_counts, strict=True):

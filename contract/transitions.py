@@ -1,7 +1,7 @@
 """What the join makes of records: transitions to learn from, episodes to judge by."""
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +9,19 @@ import numpy.typing as npt
 from contract.records import AnsweredBy
 
 Ending = Literal["terminated", "truncated", "timed_out"]
+
+
+class Circumstances(NamedTuple):
+    """What else was logged of a decision, beside what was seen and done."""
+
+    action_mask: npt.NDArray[np.bool_] | None = None
+    """Legal actions, [num_actions]; None where every one was."""
+    epsilon: float = 0.0
+    """Probability of a random action."""
+    tags: dict[str, str] | None = None
+    """What an incident is broken down by; never seen by the policy."""
+    logged_share: float = 1.0
+    """Probability with which the episode was logged at all: it counts for its inverse."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +47,7 @@ class Transition:
     """Unix seconds of the decision."""
     reported_at: float = 0.0
     """Unix seconds of the outcome."""
+    circumstances: Circumstances = field(default_factory=Circumstances)
 
 
 @dataclass(frozen=True)

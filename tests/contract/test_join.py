@@ -487,3 +487,22 @@ def test_what_is_made_of_incomplete_records_does_not_depend_on_their_order(
         found.append(comparable(items + join.close_silent(FOR_EVER)))
         assert join.held_bytes == 0
     assert found[0] == found[1]
+
+
+def test_a_transition_knows_under_what_circumstances_was_decided() -> None:
+    masks = np.array([[True, False], [True, True]])
+    decided = decision_batch(
+        [observation(1.0), observation(2.0)],
+        decision_ids=["d"],
+        row_counts=[2],
+        action_masks=Column.of(masks),
+        epsilon=0.05,
+        tags=[None, {"region": "north"}],
+        logged_share=0.5,
+    )
+    items = join_all(Join(), [decided, outcome(decision_id="d", row=1)])
+    (transition,) = transitions_in(items)
+    found = transition.circumstances
+    assert found.action_mask is not None
+    assert found.action_mask.tolist() == [True, True]
+    assert (found.epsilon, found.tags, found.logged_share) == (0.05, {"region": "north"}, 0.5)

@@ -37,6 +37,8 @@ def three_rows() -> DecisionBatch:
         q_values=Column.of(np.array([[1, 2], [3, 4], [5, 6]], dtype=np.float16)),
         answered_by=[MODEL, HEURISTIC],
         answered_by_index=[0, 1, 0],
+        tags=[{"region": "north"}, None, {"region": "south", "client": "web"}],
+        logged_share=0.25,
     )
 
 
@@ -110,9 +112,9 @@ FLOATS = Column.of(np.zeros((1, 2), dtype=np.float32))
         (lambda: decision_batch(row_counts=[2]), r"row_counts \[2\] do not make 1 rows"),
         (lambda: decision_batch(decision_ids=["a", "b"]), "row_counts"),
         (lambda: decision_batch(row_counts=[-1]), r">= 0.*\$\[5\]"),
-        (lambda: decision_batch(steps=[1, 2]), "steps and answered_by_index must have 1"),
+        (lambda: decision_batch(steps=[1, 2]), "answered_by_index and tags must have 1 entries"),
         (lambda: decision_batch(answered_by_index=[1]), "points beyond answered_by"),
-        (lambda: decision_batch(answered_by_index=[0, 0]), "must have 1 entries"),
+        (lambda: decision_batch(answered_by_index=[0, 0]), "must have 1 entries, found 2"),
         (lambda: decision_batch(answered_by=[]), "points beyond answered_by"),
         (lambda: decision_batch(actions=[0, 1]), r"actions: shape \(2,\) for 1 rows"),
         (lambda: decision_batch(propensities=FLOATS), "must have one axis"),
@@ -122,6 +124,8 @@ FLOATS = Column.of(np.zeros((1, 2), dtype=np.float32))
             lambda: decision_batch(q_values=Column("float32", (1, 4), b"1234")),
             r"q_values: 4 bytes for float32 of shape \(1, 4\)",
         ),
+        (lambda: decision_batch(tags=[]), "tags must have 1 entries, found 0"),
+        (lambda: decision_batch(logged_share=0.0), r"> 0.0"),
         (lambda: outcome(), "needs decision_id, or episode_id and step"),
         (lambda: outcome(episode_id="e"), "needs decision_id, or episode_id and step"),
         (lambda: outcome(episode_id="e", step=-1), r">= 0.*\$\[6\]"),
@@ -155,6 +159,8 @@ def test_rows_that_are_taken_keep_their_names_and_all_that_belongs_to_them() -> 
     assert taken.actions.array().tolist() == [1, 0]
     assert taken.propensities.array().tolist() == [0.25, 1.0]
     assert taken.answered_by_index == [0, 0]
+    assert taken.tags == [{"region": "south", "client": "web"}, {"region": "north"}]
+    assert taken.logged_share == 0.25
     assert taken.q_values is not None
     assert taken.q_values.array().tolist() == [[5, 6], [1, 2]]
     assert taken.action_masks is not None
@@ -168,7 +174,8 @@ def test_rows_may_be_taken_from_rows_that_were_taken() -> None:
 
 def test_absent_columns_stay_absent_when_rows_are_taken() -> None:
     taken = take_rows(decision_batch(q_values=None), [0])
-    assert (taken.q_values, taken.action_masks, taken.answered_by_index) == (None, None, None)
+    absent = (taken.q_values, taken.action_masks, taken.answered_by_index, taken.tags)
+    assert absent == (None, None, None, None)
 
 
 @pytest.mark.parametrize(
