@@ -16,7 +16,6 @@ from contract.declaration import Record
 MIN_EPISODES: Final = 20
 """Fewer do not tell how much alike the rows of one episode are."""
 
-_INNER_DECILES: Final = np.arange(1, 10) / 10
 _LEAST_BIN_VARIANCE: Final = 0.02
 """Of a column that is nearly constant: a handful of rare rows is not a drift."""
 
@@ -78,9 +77,10 @@ def make_columns(
     return tuple(_make_column(column, episodes, lengths) for column in values.astype(np.float64).T)
 
 
-def bin_edges(column: Floats) -> Floats:
-    """At most nine edges. A value that takes several deciles for itself gets a bin of its own."""
-    values, counts = np.unique(np.quantile(column, _INNER_DECILES), return_counts=True)
+def bin_edges(column: Floats, num_bins: int = 10) -> Floats:
+    """At most `num_bins` - 1. A value that takes several quantiles for itself gets its own bin."""
+    quantiles = np.quantile(column, np.arange(1, num_bins) / num_bins)
+    values, counts = np.unique(quantiles, return_counts=True)
     below = np.nextafter(values[counts > 1], -np.inf)
     return np.sort(np.concatenate([values, below]))
 

@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 from pydantic import Field, ValidationError
 
+from contract.conduct import ConductReference
 from contract.declaration import (
     ActionSpec,
     ObservationSpec,
@@ -61,6 +62,8 @@ class Profile(Record):
     num_observations: int = Field(ge=0)
     drift: DriftReference | None = None
     """What drift is judged by; None: not armed."""
+    conduct: ConductReference | None = None
+    """What reward hacking is judged by; None: not armed."""
 
 
 class RewardTransform(Record):

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from contract.drift_reference import DriftReference, make_columns
+from contract.conduct import ConductReference, make_reference, observation_cells
+from contract.drift_reference import ColumnReference, DriftReference, make_columns
 from contract.heuristics import AnyHeuristic
 from contract.manifest import Distribution, Profile
 from exporter.graph import ServingGraph
@@ -54,6 +55,7 @@ def profile_of(
     rollout: Rollout, features: npt.NDArray[np.float32], training_q_maximum: float | None
 ) -> Profile:
     """Sum up a greedy rollout and the features that are served for it, [N, num_features]."""
+    drift = drift_reference(rollout, features)
     frequencies = np.bincount(rollout.actions, minlength=rollout.q_values.shape[1])
     served_q_maximum = float(np.abs(rollout.q_values).max())
     return Profile(
@@ -67,7 +69,8 @@ def profile_of(
         q_value_deciles=_deciles(rollout.q_values),
         action_frequencies=tuple((frequencies / len(rollout.actions)).tolist()),
         num_observations=len(rollout.actions),
-        drift=drift_reference(rollout, features),
+        drift=drift,
+        conduct=_conduct_reference(rollout, () if drift is None else drift.observations),
     )
 
 
@@ -113,6 +116,20 @@ def summarise(sample: npt.ArrayLike) -> Distribution:
         minimum=float(values.min()),
         maximum=float(values.max()),
         deciles=_deciles(values[:, np.newaxis])[0],
+    )
+
+
+def _conduct_reference(
+    rollout: Rollout, columns: tuple[ColumnReference, ...]
+) -> ConductReference | None:
+    is_frames = rollout.observations.ndim > 2
+    if not columns and not is_frames:
+        return None
+    return make_reference(
+        rollout.rewards.astype(np.float64),
+        rollout.actions,
+        observation_cells(rollout.observations, columns),
+        rollout.lengths,
     )
 
 

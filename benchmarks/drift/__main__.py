@@ -89,9 +89,9 @@ def power(runs: int) -> list[Figure]:
         window.add(_rows(rng, shifted, _SHIFT))
         ratios = {test: scores.ratios for test, scores in window.close().items()}
         for test in TESTS:
-            caught[test] += ratios[test][shifted] >= 1
+            caught[test] += bool(ratios[test][shifted] >= 1)
         caught_by_any += any(ratios[test][shifted] >= 1 for test in TESTS)
-        named += max(ratios.values(), key=np.max).argmax() == shifted
+        named += bool(max(ratios.values(), key=np.max).argmax() == shifted)
         windows_to_slow.append(_windows_until_told(reference, shifted, "trend", rng))
     what = f"of {runs} runs, one of {_POWER_COLUMNS} columns shifted by {_SHIFT:g} sd"
     return [

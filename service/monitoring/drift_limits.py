@@ -3,9 +3,6 @@
 import math
 from statistics import NormalDist
 
-_OVERSHOOT = 1.166
-"""By which a walk passes a bar, beyond it (Siegmund, 1985)."""
-
 
 def chi2_quantile(tail: float, freedom: float) -> float:
     """The value that chi-squared exceeds with probability `tail` (Wilson and Hilferty, 1931).
@@ -36,19 +33,3 @@ def mixture_quantile(tail: float, sums: tuple[float, float, float]) -> float:
 def normal_quantile(tail: float) -> float:
     """The value that a standard normal number exceeds with probability `tail`."""
     return -NormalDist().inv_cdf(tail)
-
-
-def cusum_limit(average_run: float, allowance: float) -> float:
-    """The bar of a one-sided CUSUM of standard normal numbers.
-
-    Args:
-        average_run: Numbers between two false alarms.
-        allowance: What is taken off each number before it is added.
-
-    Returns:
-        The bar; Siegmund's approximation, solved for it.
-    """
-    scaled = 1.0
-    for _ in range(50):
-        scaled = math.log(1 + scaled + 2 * allowance**2 * average_run)
-    return scaled / (2 * allowance) - _OVERSHOOT

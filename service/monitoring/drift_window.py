@@ -13,8 +13,9 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from contract.cusum import cusum_limit
 from contract.drift_reference import ColumnReference, Floats, find_bins
-from service.monitoring.drift_limits import cusum_limit, mixture_quantile, normal_quantile
+from service.monitoring.drift_limits import mixture_quantile, normal_quantile
 
 TestName = Literal["distribution", "level", "trend"]
 TESTS: Final[tuple[TestName, ...]] = ("distribution", "level", "trend")
