@@ -192,5 +192,8 @@ def _chosen(
         acted = episodes["behaviours"].to_pylist()
         chosen &= [selection.behaviours.issuperset(names) for names in acted]
     for each in quarantines:
-        chosen &= ~((started < each.end) & (ended >= each.begin))
+        covered = (started < each.end) & (ended >= each.begin)
+        if each.episode_id is not None:
+            covered &= episodes["episode_id"].to_numpy(zero_copy_only=False) == each.episode_id
+        chosen &= ~covered
     return chosen

@@ -1,4 +1,4 @@
-"""Time ranges that are not learned from: named by who and why, lifted again, the data untouched."""
+"""What is not learned from, a range of time or one episode: by whom and why, lifted again."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from recorder.dataset.store import DatasetStore
 
 
 class Quarantine(msgspec.Struct, frozen=True, kw_only=True):
-    """One range: episodes that ran at any moment of it are left out."""
+    """Episodes that ran at any moment of a range are left out, or only the one that is named."""
 
     entry_id: str
     begin: float
@@ -19,6 +19,8 @@ class Quarantine(msgspec.Struct, frozen=True, kw_only=True):
     """Unix seconds; itself outside the range."""
     who: str
     why: str
+    episode_id: str | None = None
+    """None: every episode of the range."""
     at: str
     """RFC 3339, UTC."""
     lifted_by: str | None = None
@@ -30,15 +32,24 @@ class Quarantine(msgspec.Struct, frozen=True, kw_only=True):
         """It has not been lifted."""
         return self.lifted_at is None
 
-    def covers(self, started_at: float, ended_at: float) -> bool:
-        """Whether an episode of these times ran in the range."""
-        return started_at < self.end and ended_at >= self.begin
+    def covers(self, episode_id: str, started_at: float, ended_at: float) -> bool:
+        """Whether an episode is left out."""
+        is_meant = self.episode_id in (None, episode_id)
+        return is_meant and started_at < self.end and ended_at >= self.begin
 
 
 def add_quarantine(
-    store: DatasetStore, policy: str, *, begin: float, end: float, who: str, why: str, now: float
+    store: DatasetStore,
+    policy: str,
+    *,
+    begin: float,
+    end: float,
+    who: str,
+    why: str,
+    now: float,
+    episode_id: str | None = None,
 ) -> Quarantine:
-    """Leave a range of time out of everything that is loaded from now on.
+    """Leave a range of time, or one episode of it, out of all that is loaded from now on.
 
     Raises:
         ValueError: The range is empty, or nobody says why.
@@ -47,13 +58,14 @@ def add_quarantine(
         raise ValueError(f"expected a range of time, found {begin} to {end}")
     if not why.strip():
         raise ValueError("why: expected a reason, which is kept")
-    name = f"{begin}|{end}|{who}|{why}|{now}"
+    name = f"{begin}|{end}|{who}|{why}|{now}|{episode_id or ''}"
     entry = Quarantine(
         entry_id=hashlib.sha256(name.encode()).hexdigest()[:12],
         begin=begin,
         end=end,
         who=who,
         why=why,
+        episode_id=episode_id,
         at=_rfc3339(now),
     )
     _write(store, policy, entry)
