@@ -106,6 +106,19 @@ class ActionSpec(Record):
         return self
 
 
+class LoggingRules(Record):
+    """What of a policy's traffic may be logged, and for how long it is kept."""
+
+    logged_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of episodes that are logged, drawn by their ids; recorded with every decision."""
+    observations: bool = True
+    """Whether what was seen is logged; without it nothing can be learned from the log."""
+    redacted_tags: tuple[str, ...] = ()
+    """Tags whose values are not logged."""
+    retention_days: float = Field(default=90.0, gt=0)
+    """After so many days episodes are removed from the dataset."""
+
+
 class PolicyDeclaration(Record):
     """What outlives every version of a policy."""
 
@@ -116,6 +129,7 @@ class PolicyDeclaration(Record):
     """What is answered should the heuristic itself fail."""
     q_bound: float | None = Field(default=None, gt=0)
     """Largest |Q| that may be served; beyond it the heuristic answers that row."""
+    logging: LoggingRules = LoggingRules()
 
     @model_validator(mode="after")
     def _heuristic_fits(self) -> Self:

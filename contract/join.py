@@ -15,7 +15,7 @@ from contract.decided import Decided, decided_rows
 from contract.open_episode import OpenEpisode, outcome_bytes
 from contract.records import AnsweredBy, DecisionBatch, Outcome, Record, TransitionRecord
 from contract.rewards import RewardRules
-from contract.transitions import Episode, Transition
+from contract.transitions import Circumstances, Episode, Transition
 
 Counted = Literal["joined", "duplicate", "late", "unknown", "evicted"]
 """`joined` steps; `duplicate` decisions, outcomes and transitions; `late` ones, of an episode that
@@ -214,6 +214,7 @@ class Join:
             q_values=None,
             time=record.time,
             reported_at=record.time,
+            circumstances=Circumstances(logged_share=record.logged_share),
         )
 
     def _find(self, key: _Key, policy: str | None) -> OpenEpisode | None:

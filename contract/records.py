@@ -136,6 +136,8 @@ class TransitionRecord(msgspec.Struct, array_like=True, frozen=True, tag="t"):
     truncated: bool
     propensity: float | None
     behaviour: str
+    logged_share: Share = 1.0
+    """As of a decision."""
 
 
 Record = DecisionBatch | Outcome | TransitionRecord
