@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contract.records import AnsweredBy
-from contract.transitions import Ending, Episode, Transition
+from contract.transitions import Circumstances, Ending, Episode, Transition
 from recorder.dataset.frames import UNKNOWN_ROW, Chunk, FrameLayout, FramePacker
 
 PIECE_MARK: Final = "#"
@@ -33,6 +33,7 @@ class Step(NamedTuple):
     """Unix seconds of the decision."""
     reported_at: float
     """Unix seconds of the outcome."""
+    circumstances: Circumstances
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,7 @@ class _OpenSteps:
             q_values=transition.q_values,
             time=transition.time,
             reported_at=transition.reported_at,
+            circumstances=transition.circumstances,
         )
         if transition.terminated or transition.truncated:
             self._last_step = transition.step

@@ -101,7 +101,9 @@ def seal_tables(
         schema_hash=kind.schema_hash,
         observation_shape=kind.layout.shape,
         observation_dtype=kind.layout.dtype,
-        num_actions=max(list_widths(steps["q_values"]), default=None),
+        num_actions=max(
+            list_widths(steps["q_values"]) | list_widths(steps["action_mask"]), default=None
+        ),
         num_episodes=len(episodes),
         num_complete_episodes=_total(episodes["is_complete"]),
         num_steps=len(steps),

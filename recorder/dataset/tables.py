@@ -55,10 +55,14 @@ STEP_SCHEMA: Final = pa.schema(
         pa.field("next_observation_row", pa.int32(), nullable=False),
         pa.field("action", pa.int32(), nullable=False),
         pa.field("propensity", pa.float32()),
+        pa.field("epsilon", pa.float32(), nullable=False),
         pa.field("q_values", pa.list_(pa.float16())),
+        pa.field("action_mask", pa.list_(pa.bool_())),
         pa.field("reward", pa.float64(), nullable=False),
         pa.field("terminated", pa.bool_(), nullable=False),
         pa.field("truncated", pa.bool_(), nullable=False),
+        pa.field("tags", pa.map_(pa.string(), pa.string())),
+        pa.field("logged_share", pa.float32(), nullable=False),
     ]
 )
 OBSERVATION_SCHEMA: Final = pa.schema(
@@ -167,7 +171,7 @@ def _episode_row(packed: PackedEpisode) -> dict[str, object]:
 
 def _step_rows(packed: PackedEpisode) -> Iterable[tuple[object, ...]]:
     for step in packed.steps:
-        who = step.answered_by
+        who, more = step.answered_by, step.circumstances
         yield (
             packed.episode.episode_id,
             step.step,
@@ -182,10 +186,14 @@ def _step_rows(packed: PackedEpisode) -> Iterable[tuple[object, ...]]:
             step.next_observation_row,
             step.action,
             step.propensity,
+            more.epsilon,
             step.q_values,
+            more.action_mask,
             step.reward,
             step.terminated,
             step.truncated,
+            None if more.tags is None else list(more.tags.items()),
+            more.logged_share,
         )
 
 

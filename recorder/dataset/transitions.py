@@ -32,8 +32,12 @@ class LoggedTransitions(NamedTuple):
     truncated: npt.NDArray[np.bool_]
     propensities: npt.NDArray[np.float32]
     """Probability with which the action was chosen; NaN where the agent did not say."""
+    epsilons: npt.NDArray[np.float32]
+    """Probability of a random action."""
     q_values: npt.NDArray[np.float16]
     """[N, num_actions]; NaN where the model did not answer."""
+    action_masks: npt.NDArray[np.bool_]
+    """[N, num_actions]; true where an action was legal."""
     behaviours: npt.NDArray[np.int32]
     """Who is to be weighed as having acted: an index into the dataset's `behaviours`."""
     versions: npt.NDArray[np.int32]
@@ -44,6 +48,8 @@ class LoggedTransitions(NamedTuple):
     """Number of the step within its episode."""
     times: npt.NDArray[np.float64]
     """Unix seconds of the decision."""
+    logged_shares: npt.NDArray[np.float32]
+    """Probability with which the episode was logged: it counts for its inverse."""
 
     @property
     def can_be_learned_from(self) -> npt.NDArray[np.bool_]:
@@ -105,6 +111,9 @@ class Part:
             "terminated": _numpy(steps["terminated"]),
             "truncated": _numpy(steps["truncated"]),
             "propensities": _numpy(steps["propensity"]),
+            "epsilons": _numpy(steps["epsilon"]),
+            "action_masks": filled_lists(steps["action_mask"], num_actions, True, np.bool_),
+            "logged_shares": _numpy(steps["logged_share"]),
             "q_values": filled_lists(steps["q_values"], num_actions, np.nan, np.float16),
             "behaviours": _codes(steps["behaviour"], behaviours),
             "versions": _numpy(steps["version"].fill_null(NO_VERSION)),

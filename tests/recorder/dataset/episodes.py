@@ -35,8 +35,12 @@ def episode_records(
     ending: str | None = "terminated",
     final: npt.NDArray[Any] | None = None,
     actions: Sequence[int] | None = None,
+    **changes: Any,
 ) -> list[Record]:
-    """A decision and an outcome a step, a second apart; `ending` None leaves the end open."""
+    """A decision and an outcome a step, a second apart; `ending` None leaves the end open.
+
+    Changes are the decisions' fields.
+    """
     records: list[Record] = []
     for step, reward in enumerate(rewards):
         seen = observation(begin + step) if observations is None else observations[step]
@@ -51,7 +55,7 @@ def episode_records(
                 time=begin + step,
                 answered_by=[answered_by],
                 propensities=Column.of(np.array([0.75], np.float32)),
-                q_values=Column.of(np.array([[step, -1.0]], np.float16)),
+                **({"q_values": Column.of(np.array([[step, -1.0]], np.float16))} | changes),
             )
         )
         records.append(

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 from contract.join import JoinRules
-from contract.records import Record
+from contract.records import Column, Record
 from contract.rewards import RewardRules
 from recorder.dataset.load import read_dataset
+from recorder.dataset.parts import read_tables
 from recorder.dataset.store import DatasetStore
+from recorder.dataset.tables import STEPS
 from tests.builders import POLICY, decision_batch, outcome
 from tests.recorder.dataset.episodes import (
     HEURISTIC,
@@ -53,6 +55,28 @@ def test_an_episode_has_all_that_was_logged_of_it(tmp_path: Path) -> None:
     assert found.steps.tolist() == [0, 1, 2]
     assert found.times.tolist() == [1000.0, 1001.0, 1002.0]
     assert [dataset.behaviours[code] for code in found.behaviours] == ["cartpole@3"] * 3
+
+
+def test_what_else_was_logged_of_a_decision_is_there_too(tmp_path: Path) -> None:
+    dataset = dataset_of(
+        tmp_path,
+        *episode_records(
+            "masked",
+            [1.0],
+            action_masks=Column.of(np.array([[False, True]])),
+            epsilon=0.125,
+            tags=[{"region": "north"}],
+            logged_share=0.5,
+        ),
+        *episode_records("plain", [1.0], begin=2000.0),
+    )
+    found = dataset.load()
+    assert found.action_masks.tolist() == [[False, True], [True, True]]
+    assert found.epsilons.tolist() == [0.125, 0.0]
+    assert found.logged_shares.tolist() == [0.5, 1.0]
+    steps = read_tables(dataset.store, dataset.manifests[0])[STEPS]
+    assert steps["tags"].to_pylist() == [[("region", "north")], None]
+    assert steps["reported_at"].to_pylist() == [1000.5, 2000.5]
 
 
 def test_a_truncated_step_has_what_was_seen_last_and_can_not_be_learned_from_without(
