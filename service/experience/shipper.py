@@ -1,54 +1,70 @@
 """From the spool to Redis Streams: a thread of its own, behind by as much as Redis is away.
 
-At least once: the position is written after Redis has taken a batch, so that a crash between the
-two ships it again. Readers know a record by (producer, sequence).
+At least once: the position moves, and segments are removed, once Redis has the records on disk. A
+crash before that ships them again; readers know a record by (producer, sequence).
 """
 
 import threading
 import time
-from collections.abc import Iterator
-from itertools import islice, pairwise, zip_longest
-from pathlib import Path
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
 
+import msgspec
 import redis
 import structlog
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from contract.files import replace_file
 from contract.records import DecisionBatch, Outcome, Record, decode_record, encode_record, take_rows
-from contract.segments import read_frames, segment_paths
-from contract.streams import partition_of, records_key
+from contract.segment_reader import SHIPPED_FILE, SegmentReader, read_shipped, remove_segments
+from contract.streams import POLICIES_KEY, partition_of, records_key
+from service.experience.durability import Durability
 from service.experience.spool import Spool
 from service.metrics import Metrics
 
-POSITION_FILE: Final = "shipped"
-_BATCH_RECORDS: Final = 256
+_BATCH_BYTES: Final = 4 * 1024**2
 _IDLE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 _TIMEOUT_SECONDS: Final = 5.0
 
-_Mark = tuple[Path | None, int]
-
 _log = structlog.get_logger(__name__)
 
 
+class _Awaited(NamedTuple):
+    """What was sent, and is not known to be on Redis's disk."""
+
+    sequence: int
+    """Of the last one."""
+    sent_at: float
+    """On the monotonic clock, in seconds."""
+    records: int
+
+
 class Shipper:
-    """Owns the one connection to Redis and the position up to which the spool was shipped."""
+    """Owns the one connection to Redis and the position up to which it has the spool's records."""
 
     def __init__(self, spool: Spool, redis_url: str, metrics: Metrics) -> None:
         self._spool = spool
+        # Without retries of its own, and on one connection: a restart of Redis must be noticed.
         self._redis = redis.Redis.from_url(
-            redis_url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS
+            redis_url,
+            socket_timeout=_TIMEOUT_SECONDS,
+            socket_connect_timeout=_TIMEOUT_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+            max_connections=1,
         )
-        self._position = _read_position(spool)
-        self._mark: _Mark = (None, 0)
-        """Segment and offset of the frame that holds the position: none before it is decoded."""
-        self._reached: _Mark = self._mark
+        self._durability = Durability(self._redis, spool.producer)
+        self._confirmed = read_shipped(spool.folder)
+        self._reader = SegmentReader(spool.folder, self._confirmed)
+        self._awaited: _Awaited | None = None
+        self._num_sent = 0
+        """Records sent after those that are awaited."""
+        self._oldest_time: float | None = None
         self._stop = threading.Event()
         self._shipped = metrics.counter("dqn_records_total", "shipped")
         self._up = metrics.counter("dqn_redis_up")
         self._oldest_seconds = metrics.counter("dqn_spool_oldest_seconds")
-        self._oldest_time: float | None = None
         self._thread = threading.Thread(target=self._run, name="shipper", daemon=True)
 
     def start(self) -> None:
@@ -65,66 +81,77 @@ class Shipper:
     def _run(self) -> None:
         pause = _IDLE_SECONDS
         while not self._stop.wait(pause):
-            try:
-                is_behind = self._ship_batch()
-                self._set_up(True)
-                pause = 0.0 if is_behind else _IDLE_SECONDS
-            # OSError: the disk refuses the position. Either way the records wait where they are.
-            except (redis.RedisError, OSError) as error:
-                self._set_up(False, str(error))
-                pause = min(max(2 * pause, _IDLE_SECONDS), _LONGEST_PAUSE_SECONDS)
+            pause = self._try(pause)
             oldest = self._oldest_time
             self._oldest_seconds.set(0.0 if oldest is None else max(0.0, time.time() - oldest))
+        # So that what was sent is not sent again after the next start.
+        self._try(pause)
 
-    def _ship_batch(self) -> bool:
-        """Ship the next records; False where the spool holds no more."""
+    def _try(self, pause: float) -> float:
+        """Ship what there is; how long to wait before the next time."""
+        try:
+            is_behind = self._ship()
+        # OSError: the disk refuses the position. Either way the records wait where they are.
+        except (redis.RedisError, OSError) as error:
+            self._set_up(False, str(error))
+            self._reader.rewind(self._confirmed)
+            self._awaited, self._num_sent = None, 0
+            return min(max(2 * pause, _IDLE_SECONDS), _LONGEST_PAUSE_SECONDS)
+        self._set_up(True)
+        return 0.0 if is_behind else _IDLE_SECONDS
+
+    def _ship(self) -> bool:
+        """Send the next records and confirm earlier ones; False where the spool holds no more."""
         # What is not yet synced could still be cut: its numbers would be given out again.
-        durable = self._spool.durable_sequence
-        if self._position >= durable:
-            self._oldest_time = None
-            self._redis.ping()
-            return False
-        batch = [
-            (sequence, decode_record(content))
-            for sequence, content in islice(self._following(), _BATCH_RECORDS)
-            if sequence <= durable
-        ]
-        self._oldest_time = batch[0][1].time if batch else None
+        batch = self._reader.read(_BATCH_BYTES, self._spool.durable_sequence)
+        if self._awaited is None:
+            self._oldest_time = _time_of(batch[0][1]) if batch else None
+            self._durability.begin()
+        if batch:
+            self._send(batch)
+            self._num_sent += len(batch)
+        self._await()
+        if self._awaited is not None:
+            self._confirm(self._awaited, is_idle=not batch)
+        return bool(batch)
+
+    def _send(self, batch: Sequence[tuple[int, bytes]]) -> None:
+        parts: dict[str, list[tuple[int, bytes]]] = {}
+        policies = set()
+        for sequence, content in batch:
+            for policy, partition, part in _parts(self._spool.producer, content):
+                policies.add(policy)
+                parts.setdefault(records_key(policy, partition), []).append((sequence, part))
         pipeline = self._redis.pipeline(transaction=False)
-        for sequence, record in batch:
-            for key, part in route(record):
-                fields = {"producer": self._spool.producer, "sequence": sequence, "record": part}
-                pipeline.xadd(key, fields)  # type: ignore[arg-type]  # redis-py asks for a union
+        pipeline.sadd(POLICIES_KEY, *policies)
+        for key, entries in parts.items():
+            # All of a stream's or none: a reader that has met a number takes a lower one that
+            # comes later for a repeat.
+            pipeline.execute_command("MULTI")
+            for sequence, part in entries:
+                pipeline.execute_command(
+                    "XADD", key, "*",
+                    "producer", self._spool.producer, "sequence", sequence, "record", part,
+                )  # fmt: skip
+            pipeline.execute_command("EXEC")
         pipeline.execute()
-        self._advance(batch[-1][0] if batch else durable)
-        self._shipped.add(len(batch))
-        return True
 
-    def _following(self) -> Iterator[tuple[int, bytes]]:
-        """(sequence, record) above the position, from the frame that was reached last."""
-        paths = segment_paths(self._spool.folder)
-        begun, offset = self._mark
-        for path, successor in zip_longest(paths, paths[1:]):
-            if successor is not None and int(successor.stem) <= self._position + 1:
-                continue
-            start = offset if path == begun else 0
-            for frame in read_frames(path, start):
-                self._reached = (path, start)
-                start = frame.end_offset
-                for sequence, content in enumerate(frame.records, frame.first_sequence):
-                    if sequence > self._position:
-                        yield sequence, content
+    def _await(self) -> None:
+        if self._awaited is None and self._num_sent:
+            self._awaited = _Awaited(self._reader.position, time.monotonic(), self._num_sent)
+            self._num_sent = 0
 
-    def _advance(self, position: int) -> None:
-        self._position = position
-        self._mark = self._reached
-        replace_file(self._spool.folder / POSITION_FILE, str(position).encode())
-        # All but the newest segment are closed; one whose successor begins at or before the next
-        # record to ship has been shipped whole.
-        paths = segment_paths(self._spool.folder)
-        for path, successor in pairwise(paths):
-            if int(successor.stem) <= position + 1:
-                path.unlink()
+    def _confirm(self, awaited: _Awaited, *, is_idle: bool) -> None:
+        waited_seconds = time.monotonic() - awaited.sent_at
+        if not self._durability.is_due(waited_seconds, is_idle=is_idle):
+            return
+        if self._durability.confirms(awaited.sequence):
+            self._confirmed = awaited.sequence
+            replace_file(self._spool.folder / SHIPPED_FILE, str(self._confirmed).encode())
+            remove_segments(self._spool.folder, self._confirmed)
+            self._shipped.add(awaited.records)
+            self._awaited = None
+            self._await()
 
     def _set_up(self, is_up: bool, error: str | None = None) -> None:
         if self._up.value != is_up:
@@ -132,15 +159,18 @@ class Shipper:
         self._up.set(is_up)
 
 
-def route(record: Record) -> Iterator[tuple[str, bytes]]:
-    """(stream key, encoded record) of each part: the records of an episode share a stream."""
+def route(record: Record) -> Iterator[tuple[str, int, bytes]]:
+    """(policy, partition, encoded record) of each part: the records of an episode share a stream.
+
+    A record without a policy goes to the streams of none, where the recorder looks as well.
+    """
     if not isinstance(record, DecisionBatch):
         name = record.episode_id or (
             f"{record.decision_id}/{record.row}"
             if isinstance(record, Outcome)
             else record.transition_id
         )
-        yield records_key(record.policy or "", partition_of(name)), encode_record(record)
+        yield record.policy or "", partition_of(name), encode_record(record)
         return
     rows_of: dict[int, list[int]] = {}
     requests = [
@@ -153,11 +183,21 @@ def route(record: Record) -> Iterator[tuple[str, bytes]]:
         rows_of.setdefault(partition, []).append(index)
     for partition, rows in rows_of.items():
         part = record if len(rows_of) == 1 else take_rows(record, rows)
-        yield records_key(record.policy, partition), encode_record(part)
+        yield record.policy, partition, encode_record(part)
 
 
-def _read_position(spool: Spool) -> int:
+def _time_of(content: bytes) -> float | None:
     try:
-        return int((spool.folder / POSITION_FILE).read_text(encoding="ascii"))
-    except FileNotFoundError:
-        return -1
+        return decode_record(content).time
+    except msgspec.DecodeError:
+        return None
+
+
+def _parts(producer: str, content: bytes) -> Iterator[tuple[str, int, bytes]]:
+    try:
+        record = decode_record(content)
+    except msgspec.DecodeError:
+        # Passed on as it is: the recorder keeps what cannot be read where somebody can look at it.
+        yield "", partition_of(producer), content
+        return
+    yield from route(record)

