@@ -77,13 +77,18 @@ def observation_cells(
     Args:
         observations: [N, *shape].
         columns: The reference of vectors; empty for frames, which are averaged over 8 by 8 tiles.
+
+    Returns:
+        Zeros where there is neither.
     """
     if columns:
         flat = observations.reshape(len(observations), -1).astype(np.float64)
         edges = np.array([_terciles(column) for column in columns])
         levels = (flat[:, :, np.newaxis] > edges).sum(axis=2)
-    else:
+    elif observations.ndim > 2 and min(observations.shape[-2:]) >= _TILES:
         levels = _tile_levels(observations)
+    else:
+        return np.zeros(len(observations), dtype=np.int64)
     # A fixed random code for each place and level: equal cells, and as good as only those, agree.
     codes = np.random.default_rng(0).integers(2**62, size=(levels.shape[1], 256))
     return np.asarray(np.bitwise_xor.reduce(codes[np.arange(levels.shape[1]), levels], axis=1))

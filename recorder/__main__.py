@@ -12,9 +12,13 @@ from typing import Final
 import structlog
 from prometheus_client import start_http_server
 
+from recorder.dataset.store import DatasetStore
+from recorder.hacking import quarantine_in
+from recorder.manifests import Manifests
 from recorder.metrics import RecorderMetrics
 from recorder.observe import Consumer
 from recorder.process import AlreadyRecordedError, Recorder
+from recorder.reward_health_metrics import HealthMetrics, RewardHealth
 from recorder.reward_metrics import RewardMetrics
 from recorder.settings import RecorderSettings, SettingsError
 
@@ -31,9 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         configure_logs(settings.log_level, as_json=settings.log_json)
         wait = _stop_signals(settings.parent_descriptor)
         metrics = RecorderMetrics()
+        health = HealthMetrics(metrics.registry)
+        manifests = Manifests(settings.data / "policies")
+        quarantine = quarantine_in(DatasetStore(settings.data / "datasets"))
 
         def make_consumers() -> list[Consumer]:
-            return [RewardMetrics(metrics)]
+            return [RewardMetrics(metrics), RewardHealth(health, manifests.find, quarantine)]
 
         recorder = Recorder(settings, metrics, make_consumers)
     except (SettingsError, AlreadyRecordedError, OSError) as error:

@@ -1,5 +1,6 @@
 """Episodes that earned their reward in a way that training never did, kept out of retraining."""
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ import numpy as np
 
 from contract.conduct import ConductReference, Signs, highest_return, signs_of
 from contract.drift_reference import Floats
+from recorder.dataset.quarantine import add_quarantine
+from recorder.dataset.store import DatasetStore
 from recorder.traces import Trace
 
 Check = Literal["reward_range", "loop", "reward_distribution", "unearned_length", "unearned_audit"]
@@ -58,6 +61,24 @@ def find_hacks(signs: Signs, reference: ConductReference) -> tuple[Check, ...]:
         and signs.episode_return > highest_return(by_audit, signs.audit),
     }
     return tuple(check for check in CHECKS if found[check])
+
+
+def quarantine_in(store: DatasetStore) -> Callable[[Caught], None]:
+    """Leaves what is caught out of all that is loaded from a dataset, until somebody lifts it."""
+
+    def quarantine(caught: Caught) -> None:
+        add_quarantine(
+            store,
+            caught.policy,
+            begin=caught.started_at,
+            end=math.nextafter(caught.ended_at, math.inf),
+            who="recorder",
+            why=caught.why,
+            now=caught.ended_at,
+            episode_id=caught.episode_id,
+        )
+
+    return quarantine
 
 
 class HackingChecks:

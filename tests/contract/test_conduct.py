@@ -94,3 +94,7 @@ def test_cells_of_frames_see_the_newest_frame_of_a_stack() -> None:
     cells = observation_cells(frames, ())
     assert cells[0] == cells[1]
     assert cells[0] != cells[2]
+
+
+def test_vectors_without_a_reference_lie_all_in_one_cell() -> None:
+    assert {*observation_cells(RNG.standard_normal((5, 3)), ()).tolist()} == {0}

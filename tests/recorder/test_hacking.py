@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -5,7 +6,9 @@ import pytest
 
 from contract.conduct import ConductReference, make_reference
 from contract.records import AnsweredBy
-from recorder.hacking import Caught, Check, HackingChecks, rank_correlation
+from recorder.dataset.quarantine import read_quarantines
+from recorder.dataset.store import DatasetStore
+from recorder.hacking import Caught, Check, HackingChecks, quarantine_in, rank_correlation
 from recorder.traces import Trace
 
 STEPS = 50
@@ -66,6 +69,20 @@ def test_an_honest_episode_is_left_alone() -> None:
     assert judged.checks.add(trace()) is None
     assert judged.quarantined == []
     assert judged.checks.num_judged == 1
+
+
+def test_a_quarantine_names_the_episode_and_is_the_same_when_it_is_told_again(
+    tmp_path: Path,
+) -> None:
+    store = DatasetStore(tmp_path)
+    caught = Caught("cartpole", "episode-1", 100.0, 150.0, ("loop",))
+    for _ in range(2):
+        quarantine_in(store)(caught)
+    entries = read_quarantines(store, "cartpole")
+    assert [entry.episode_id for entry in entries] == ["episode-1"]
+    assert entries[0].covers("episode-1", 100.0, 150.0)
+    assert not entries[0].covers("episode-2", 100.0, 150.0)
+    assert entries[0].why == "episode episode-1: loop beyond training's"
 
 
 @pytest.mark.parametrize(
