@@ -1,61 +1,71 @@
-"""Calls to the service, typed. One client a thread: it owns one connection."""
+"""Calls to the service from a thread. One client a thread: it owns one connection."""
 
-from collections.abc import Sequence
+import random
+import time
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 import msgspec
-import numpy as np
 import numpy.typing as npt
 
-
-class ClientError(Exception):
-    """The service refused, or could not be reached."""
-
-    def __init__(self, message: str, status: int | None = None, code: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        """HTTP status; None where no answer came."""
-        self.code = code
-        """The service's own code, such as `invalid_observation`."""
-
-
-class AnsweredBy(msgspec.Struct, frozen=True):
-    """Who chose."""
-
-    version: int | None
-    variant: str
-    source: str
-    """`model` or `heuristic`."""
-    reason: str | None
-    """Why a heuristic answered."""
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """Actions for N observations."""
-
-    policy: str
-    decision_id: str
-    """Row r is `<decision_id>/<r>`."""
-    actions: list[int]
-    propensities: list[float]
-    answered_by: list[AnsweredBy]
-    answered_by_index: list[int] | None = None
-    q_values: list[list[float] | None] | None = None
-
-    def by(self, row: int) -> AnsweredBy:
-        """Who chose a row's action."""
-        index = self.answered_by_index
-        return self.answered_by[0 if index is None else index[row]]
+from dqn_client.episodes import Episode, new_episode_id
+from dqn_client.local import LocalPolicy
+from dqn_client.messages import (
+    Answer,
+    Call,
+    ClientError,
+    OutcomeReport,
+    StepAnswer,
+    actions_call,
+    change_call,
+    decode_accepted,
+    get_call,
+    outcomes_call,
+    step_call,
+    transitions_call,
+)
+from dqn_client.retries import (
+    DEFAULT_RETRIES,
+    Failure,
+    Response,
+    RetryBudget,
+    RetryPolicy,
+    Sleep,
+    attempts,
+    parse_retry_after,
+)
 
 
 class Client:
-    """One connection to a server."""
+    """One connection to a server.
 
-    def __init__(self, server: str, key: str | None = None, timeout_seconds: float = 5.0) -> None:
+    Args:
+        server: Its address, such as `http://127.0.0.1:8000`.
+        key: Sent as a bearer token.
+        timeout_seconds: How long a call waits, retries included, where it does not say itself.
+        retries: How often a call that failed for now is made again.
+        local: Answers `act` and `step` here where the server cannot be reached; without it they
+            raise.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        key: str | None = None,
+        timeout_seconds: float = 5.0,
+        *,
+        retries: RetryPolicy = DEFAULT_RETRIES,
+        local: LocalPolicy | None = None,
+    ) -> None:
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
-        self._http = httpx.Client(base_url=server, headers=headers, timeout=timeout_seconds)
+        self._http = httpx.Client(base_url=server, headers=headers)
+        self._timeout_seconds = timeout_seconds
+        self._retries = retries
+        self._budget = RetryBudget()
+        self._rng = random.Random()
+        self._local = local
 
     def __enter__(self) -> Self:
         return self
@@ -74,65 +84,155 @@ class Client:
 
     def act(
         self,
-        observations: npt.NDArray[Any],
+        observations: npt.ArrayLike,
         *,
         policy: str | None = None,
         episode_ids: Sequence[str] | None = None,
         steps: Sequence[int] | None = None,
+        action_masks: npt.ArrayLike | None = None,
         deadline_ms: float | None = None,
+        within_seconds: float | None = None,
+        **fields: Any,
     ) -> Answer:
         """Ask which actions to take on observations [N, *shape].
 
-        Raises:
-            ClientError: The service refused, or could not be reached.
-        """
-        body: dict[str, Any] = {"observations": np.asarray(observations).tolist()}
-        given = {
-            "policy": policy,
-            "episode_ids": episode_ids,
-            "steps": steps,
-            "deadline_ms": deadline_ms,
-        }
-        body.update({name: value for name, value in given.items() if value is not None})
-        return msgspec.json.decode(self._call("POST", "/v1/actions", body), type=Answer)
+        Args:
+            observations: As the policy declares them.
+            policy: May be left out where the server has a default.
+            episode_ids: One a row.
+            steps: One a row.
+            action_masks: [N, num_actions], true where legal.
+            deadline_ms: How long the server may take; its own default where not given.
+            within_seconds: How long the caller waits, retries included. The server is told, and
+                answers by its heuristic rather than later.
+            **fields: Whatever else the call takes, such as `include_q_values=True`.
 
-    def report(self, outcomes: Sequence[dict[str, Any]]) -> int:
+        Raises:
+            ClientError: The service refused, or could not be reached and there is no local policy.
+        """
+        call = actions_call(
+            observations,
+            new_episode_id(),
+            is_timed=within_seconds is not None,
+            policy=policy,
+            episode_ids=episode_ids,
+            steps=steps,
+            action_masks=action_masks,
+            deadline_ms=deadline_ms,
+            **fields,
+        )
+        try:
+            return msgspec.json.decode(self._send(call, within_seconds), type=Answer)
+        except ClientError as error:
+            if self._local is None or not error.is_transient:
+                raise
+            return self._local.act(observations, action_masks, policy)
+
+    def step(
+        self,
+        episode_id: str,
+        step: int,
+        observation: npt.ArrayLike | None = None,
+        *,
+        within_seconds: float | None = None,
+        **fields: Any,
+    ) -> StepAnswer:
+        """One step of an episode: report the reward of the step before, get the next action.
+
+        Args:
+            episode_id: From `new_episode_id`.
+            step: From 0.
+            observation: One frame [*shape]; None on the last report.
+            within_seconds: As for `act`.
+            **fields: `policy`, `reward`, `terminated`, `truncated`, `final_observation`,
+                `action_mask` and whatever else the call takes.
+
+        Raises:
+            ClientError: The service refused, or could not be reached and there is no local policy.
+        """
+        call = step_call(
+            episode_id,
+            step,
+            is_timed=within_seconds is not None,
+            observation=observation,
+            **fields,
+        )
+        try:
+            return msgspec.json.decode(self._send(call, within_seconds), type=StepAnswer)
+        except ClientError as error:
+            if self._local is None or not error.is_transient:
+                raise
+            return self._local.step(episode_id, step, observation, **fields)
+
+    def episode(self, policy: str | None = None, **fields: Any) -> Episode:
+        """A new episode; `fields` go with each of its steps, such as `within_seconds=0.1`."""
+        return Episode(self.step, policy, **fields)
+
+    def report(self, outcomes: Sequence[OutcomeReport | Mapping[str, Any]]) -> int:
         """Report outcomes; returns how many were accepted, all of them on the server's disk.
 
         Raises:
             ClientError: The service refused, or could not be reached.
         """
-        answer = self._call("POST", "/v1/outcomes", {"outcomes": list(outcomes)})
-        accepted: int = msgspec.json.decode(answer)["accepted"]
-        return accepted
+        return decode_accepted(self._send(outcomes_call(outcomes)))
+
+    def record(self, transitions: Sequence[Mapping[str, Any]]) -> int:
+        """Report whole transitions; returns how many were accepted, as `report`.
+
+        Raises:
+            ClientError: The service refused, or could not be reached.
+        """
+        return decode_accepted(self._send(transitions_call(transitions)))
 
     def get(self, path: str) -> Any:
-        """What a GET answers, decoded."""
-        return msgspec.json.decode(self._call("GET", path, None))
+        """What a GET answers, decoded.
 
-    def change(self, policy: str, action: str, body: dict[str, Any]) -> Any:
+        Raises:
+            ClientError: The service refused, or could not be reached.
+        """
+        return msgspec.json.decode(self._send(get_call(path)))
+
+    def change(self, policy: str, action: str, body: Mapping[str, Any]) -> Any:
         """An operator's call, such as `promote`; returns the ledger entry and the policy.
 
         Raises:
             ClientError: The service refused, or could not be reached.
         """
-        return msgspec.json.decode(self._call("POST", f"/v1/policies/{policy}/{action}", body))
+        return msgspec.json.decode(self._send(change_call(policy, action, body)))
 
-    def _call(self, method: str, path: str, body: dict[str, Any] | None) -> bytes:
-        content = None if body is None else msgspec.json.encode(body)
+    def _send(self, call: Call, within_seconds: float | None = None) -> bytes:
+        patience = self._timeout_seconds if within_seconds is None else within_seconds
+        steps = attempts(call, self._retries, self._budget, patience, time.monotonic, self._rng)
+        came: Response | Failure | None = None
         try:
-            response = self._http.request(method, path, content=content)
+            while True:
+                todo = steps.send(came)
+                if isinstance(todo, Sleep):
+                    time.sleep(todo.seconds)
+                    came = None
+                else:
+                    came = self._try(call, todo.content, todo.timeout_seconds)
+        except StopIteration as done:
+            content: bytes = done.value
+            return content
+
+    def _try(self, call: Call, content: bytes | None, timeout_seconds: float) -> Response | Failure:
+        try:
+            found = self._http.request(
+                call.method, call.path, content=content, timeout=max(timeout_seconds, 1e-3)
+            )
         except httpx.HTTPError as error:
-            raise ClientError(f"{self._http.base_url}: {error or type(error).__name__}") from error
-        if response.status_code != 200:
-            raise _refusal(response)
-        return response.content
+            return failure_of(error, self._http.base_url)
+        return response_of(found)
 
 
-def _refusal(response: httpx.Response) -> ClientError:
-    try:
-        told = msgspec.json.decode(response.content)
-        return ClientError(told["error"], response.status_code, told["code"])
-    except (msgspec.DecodeError, KeyError, TypeError):
-        text = response.text[:200]
-        return ClientError(f"{response.status_code}: {text}", response.status_code)
+def response_of(found: httpx.Response) -> Response:
+    """An answer, as `attempts` takes it."""
+    retry_after = parse_retry_after(found.headers.get("retry-after"))
+    return Response(found.status_code, found.content, retry_after)
+
+
+def failure_of(error: httpx.HTTPError, server: httpx.URL) -> Failure:
+    """That no answer came, as `attempts` takes it."""
+    was_sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+    return Failure(f"{server}: {str(error) or type(error).__name__}", was_sent)
