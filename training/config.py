@@ -162,6 +162,9 @@ class TrainingConfig(Flags):
     replay_capacity: PositiveInt = 50_000
     """Transitions that the replay holds."""
 
+    replay_storage: Literal["transitions", "frames", "compressed_frames"] = "transitions"
+    """Keep whole transitions, or each frame of stacked observations once, raw or compressed."""
+
     prioritised: bool = False
     """Draw transitions the more often the more wrong they were (Schaul et al., 2016)."""
 

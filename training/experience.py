@@ -10,6 +10,8 @@ from torch import Tensor
 from contract.declaration import ObservationSpec
 from training import schedules
 from training.config import TrainingConfig
+from training.frame_replay import FrameReplay, ReturnRule
+from training.frame_stores import CompressedFrames, RawFrames
 from training.n_step import NStepAccumulator
 from training.prioritised import Priorities
 from training.replay import Batch, Changed, ReplayBuffer, Slots, Transitions
@@ -28,24 +30,19 @@ class Experience:
     def __init__(self, config: TrainingConfig, observation: ObservationSpec) -> None:
         self._config = config
         self._accumulator = NStepAccumulator(config.n_step, config.discount)
-        self._replay = ReplayBuffer(
-            config.replay_capacity, observation.shape, observation.numpy_dtype
-        )
+        self._replay = make_replay(config, observation)
         self._priorities = (
             Priorities(config.replay_capacity, config.priority_exponent)
             if config.prioritised
             else None
         )
 
-    def __len__(self) -> int:
-        return len(self._replay)
-
     def add(self, walked: Sequence[Transitions]) -> None:
         """Remember steps of all environments, [N] each, in order; rewards already transformed."""
-        changed = self._remember(walked)
-        if self._priorities is not None and changed is not None:
-            self._priorities.forget(changed.gone)
-            self._priorities.admit(changed.ready)
+        for changed in self._remember(walked):
+            if self._priorities is not None:
+                self._priorities.forget(changed.gone)
+                self._priorities.admit(changed.ready)
 
     def draw(self, rng: np.random.Generator, progress: float) -> Drawn:
         """Draw a batch.
@@ -60,7 +57,7 @@ class Experience:
             return Drawn(self._replay.batch(slots), slots)
         slots = self._priorities.draw(size, rng)
         correction = schedules.linear(self._config.initial_priority_correction, 1.0, progress)
-        weights = self._priorities.importance_weights(slots, len(self._replay), correction)
+        weights = self._priorities.importance_weights(slots, correction)
         return Drawn(self._replay.batch(slots)._replace(weights=weights), slots)
 
     def learned(self, slots: Slots, errors: Tensor) -> None:
@@ -86,9 +83,35 @@ class Experience:
         if self._priorities is not None:
             self._priorities.load_tensors(_under("priorities", tensors))
 
-    def _remember(self, walked: Sequence[Transitions]) -> Changed | None:
+    def _remember(self, walked: Sequence[Transitions]) -> list[Changed]:
+        if isinstance(self._replay, FrameReplay):
+            return [self._replay.add(step) for step in walked]
         ready = self._accumulator.add(walked)
-        return None if ready is None else self._replay.add(*ready)
+        return [] if ready is None else [self._replay.add(*ready)]
+
+
+def make_replay(config: TrainingConfig, observation: ObservationSpec) -> ReplayBuffer | FrameReplay:
+    """The replay that the configuration asks for.
+
+    Raises:
+        ValueError: Frames are to be kept, and observations are no stacks of them.
+    """
+    if config.replay_storage == "transitions":
+        return ReplayBuffer(config.replay_capacity, observation.shape, observation.numpy_dtype)
+    if observation.frame_stack == 1:
+        raise ValueError(
+            f"observations have shape {list(observation.shape)} and are no stacked frames; set "
+            "--replay-storage transitions"
+        )
+    store = RawFrames if config.replay_storage == "frames" else CompressedFrames
+    frames = store(config.replay_capacity, observation.shape[1:], observation.numpy_dtype)
+    return FrameReplay(
+        frames,
+        config.replay_capacity,
+        config.num_environments,
+        observation.frame_stack,
+        ReturnRule(config.n_step, config.discount),
+    )
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -47,16 +47,15 @@ class Priorities:
         # The last position may be rounded up to the total, where no leaf is.
         return self._tree.find(np.minimum(positions, total - 1))
 
-    def importance_weights(self, slots: Slots, num_filled: int, correction: float) -> Tensor:
-        """(N * P(slot))**-correction over the largest of the batch, [len(slots)].
+    def importance_weights(self, slots: Slots, correction: float) -> Tensor:
+        """P(slot)**-correction over the largest of the batch, [len(slots)].
 
         Args:
             slots: As drawn.
-            num_filled: N, slots that could have been drawn.
             correction: beta; 1 undoes the whole bias of drawing unevenly.
         """
-        shares = self._tree.weights[slots] / self._tree.total
-        weights = (num_filled * shares) ** -correction
+        # The paper's factor of the number of slots cancels out.
+        weights = (self._tree.weights[slots] * (1.0 / _UNIT)) ** -correction
         return torch.from_numpy((weights / weights.max()).astype(np.float32))
 
     def update(self, slots: Slots, errors: npt.NDArray[np.float32]) -> None:

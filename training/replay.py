@@ -52,9 +52,6 @@ class Changed(NamedTuple):
 class Replay(Protocol):
     """What remembers transitions in slots; which of them to draw is another's choice, or even."""
 
-    def __len__(self) -> int:
-        """Transitions that may be drawn."""
-
     def draw(self, size: int, rng: np.random.Generator) -> Slots:
         """Slots, evenly and with replacement."""
 

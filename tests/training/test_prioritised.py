@@ -58,12 +58,12 @@ def test_nothing_to_draw_from_is_an_error() -> None:
 def test_importance_weights_undo_what_priorities_do_relative_to_the_batch() -> None:
     made = priorities(1.0, [1.0, 3.0])
     # Of 2 slots with chances 1/4 and 3/4: 1/(2 * 1/4) = 2 and 2/3; over the largest: 1 and 1/3.
-    full = made.importance_weights(np.array([0, 1]), 2, correction=1.0)
-    half = made.importance_weights(np.array([0, 1]), 2, correction=0.5)
+    full = made.importance_weights(np.array([0, 1]), correction=1.0)
+    half = made.importance_weights(np.array([0, 1]), correction=0.5)
     assert full.tolist() == pytest.approx([1.0, 1 / 3], rel=1e-4)
     assert half.tolist() == pytest.approx([1.0, (1 / 3) ** 0.5], rel=1e-4)
     # The largest of the batch, not of all.
-    assert made.importance_weights(np.array([1, 1]), 2, 1.0).tolist() == [1.0, 1.0]
+    assert made.importance_weights(np.array([1, 1]), 1.0).tolist() == [1.0, 1.0]
 
 
 def test_restored_priorities_draw_as_the_saved_ones() -> None:
