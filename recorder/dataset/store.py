@@ -8,6 +8,7 @@ A part is there once its manifest is. In a local folder it appears by one rename
 sibling; where nothing can be renamed the manifest is written last.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -64,14 +65,16 @@ class DatasetStore:
         """One file of a part.
 
         Raises:
-            DatasetError: It is missing or not as long as it was.
+            DatasetError: It is missing, or not what was sealed.
         """
+        where = f"{part.policy}/{part.part_id}/{name}"
         content = self._find(_part_file(part.policy, part.part_id, name))
-        expected = part.files[name].size_bytes
-        if content is None or len(content) != expected:
-            found = "no file" if content is None else f"{len(content)} bytes"
+        if content is None:
+            raise DatasetError(f"{where}: no such file")
+        expected = part.files[name]
+        if hashlib.sha256(content).hexdigest() != expected.sha256:
             raise DatasetError(
-                f"{part.policy}/{part.part_id}/{name}: expected {expected} bytes, found {found}"
+                f"{where}: {len(content)} bytes that are not the {expected.size_bytes} sealed"
             )
         return content
 
