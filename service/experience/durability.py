@@ -68,7 +68,7 @@ class Durability:
     def _is_synced(self) -> bool:
         if self._has_waitaof:
             try:
-                synced: Any = self._client.execute_command("WAITAOF", 1, 0, _WAIT_MILLISECONDS)
+                synced: Any = self._client.waitaof(1, 0, _WAIT_MILLISECONDS)
                 return bool(synced[0] >= 1)
             except redis.ResponseError:
                 # Before 7.2 there is no such command; and without an AOF it is refused.

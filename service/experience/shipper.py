@@ -7,7 +7,7 @@ crash before that ships them again; readers know a record by (producer, sequence
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import redis
@@ -122,7 +122,7 @@ class Shipper:
             for policy, partition, part in _parts(self._spool.producer, content):
                 policies.add(policy)
                 parts.setdefault(records_key(policy, partition), []).append((sequence, part))
-        pipeline = self._redis.pipeline(transaction=False)
+        pipeline: Any = self._redis.pipeline(transaction=False)
         pipeline.sadd(POLICIES_KEY, *policies)
         for key, entries in parts.items():
             # All of a stream's or none: a reader that has met a number takes a lower one that
