@@ -83,7 +83,7 @@ class Shard:
         for name in ("observations", "next_observations"):
             stacks = self._frames[strips[:, np.newaxis], batch[name]]
             batch[name] = stacks if self._is_stacked else stacks[:, 0]
-        weights = self._priorities.importance_weights(slots, num_filled, correction)
+        weights = self._priorities.importance_weights(slots, correction)
         return Draw(batch | {"weights": weights.numpy()}, slots, self._generations[strips])
 
     def learned(
