@@ -24,6 +24,7 @@ from recorder.settings import RecorderSettings, SettingsError
 
 MISCONFIGURED: Final = 2
 """Exit status of a recorder that another try would not help."""
+_NICENESS: Final = 10
 
 _log = structlog.get_logger(__name__)
 
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = RecorderSettings.load(sys.argv[1:] if arguments is None else arguments)
         configure_logs(settings.log_level, as_json=settings.log_json)
         wait = _stop_signals(settings.parent_descriptor)
+        if settings.parent_descriptor is not None:
+            # Beside the workers: they have promised an answer within milliseconds, this has not.
+            os.nice(_NICENESS)
         metrics = RecorderMetrics()
         health = HealthMetrics(metrics.registry)
         manifests = Manifests(settings.data / "policies")
