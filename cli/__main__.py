@@ -31,6 +31,7 @@ VERBS: Final = {
     "unpin": Verb("cli.operate", "unpin", "client", "let the model answer again"),
     "freeze": Verb("cli.operate", "freeze", "client", "stop promotions"),
     "unfreeze": Verb("cli.operate", "unfreeze", "client", "allow promotions again"),
+    "doctor": Verb("cli.doctor", "main", "service,client", "look at everything a server needs"),
     "keys": Verb("cli.keys", "main", "service", "make a key and store its hash"),
 }
 

@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "training.evaluate",
         "training.environments",
     },
-    "cli": {"contract", "dqn_client", "service.keys"},
+    "cli": {"contract", "dqn_client", "service.inference", "service.keys", "service.settings"},
     "dashboards": {"service.metrics"},
     "benchmarks": {"contract", "dqn_client", "exporter", "recorder", "service", "training"},
 }
