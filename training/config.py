@@ -1,10 +1,9 @@
 """The configuration of a run: one frozen class, filled from a preset and flags."""
 
 import argparse
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 from pydantic_settings import (
@@ -17,8 +16,7 @@ from pydantic_settings import (
 from contract.manifest import RewardTransform
 from training.convolutions import ConvolutionKind
 from training.distributions import Distribution
-
-PRESETS_FOLDER = Path(__file__).parent / "presets"
+from training.preset import read_preset
 
 MOST_STEPS = 255
 """Of an n-step return; how many a transition spans is stored in a byte."""
@@ -242,7 +240,8 @@ class TrainingConfig(Flags):
     @property
     def num_updates(self) -> int:
         """Updates of a whole run."""
-        num_rounds = -(-(self.total_steps - self.learning_starts) // self.steps_between_updates)
+        every = self.steps_between_updates
+        num_rounds = -(-self.total_steps // every) - -(-self.learning_starts // every) + 1
         return num_rounds * self.updates_per_round
 
     @property
@@ -263,16 +262,3 @@ class TrainingConfig(Flags):
         preset: str | None = finder.parse_known_args(arguments)[0].preset
         defaults = read_preset(preset) if preset is not None else {}
         return CliApp.run(cls, cli_args=list(arguments), **defaults)
-
-
-def preset_names() -> list[str]:
-    """The presets that come with the package."""
-    return sorted(path.stem for path in PRESETS_FOLDER.glob("*.toml"))
-
-
-def read_preset(preset: str) -> dict[str, Any]:
-    """The values of a preset, named or given as the path of a TOML file."""
-    path = Path(preset) if preset.endswith(".toml") else PRESETS_FOLDER / f"{preset}.toml"
-    if not path.is_file():
-        raise ValueError(f"no preset {preset!r}; there are: {', '.join(preset_names())}")
-    return tomllib.loads(path.read_text())

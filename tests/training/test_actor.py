@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ import torch
 from tests.training.builders import CORRIDOR, q_network, register_corridor
 from training.actor import choose_actions, q_function, walk
 from training.environments import Environments
+from training.noisy import draw_noise
 
 OBSERVATIONS = np.random.default_rng(0).normal(0.0, 3.0, (9, 4)).astype(np.float32)
 Q_VALUES = np.array([[1.0, 5.0, 3.0]], np.float32).repeat(30_000, axis=0)
@@ -22,6 +25,31 @@ def test_numpy_gives_the_networks_q_values(
     found = q_function(network)(OBSERVATIONS[:rows])
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    [None, {"kind": "quantiles", "size": 5}, {"kind": "categorical", "minimum": -3, "maximum": 9}],
+)
+@pytest.mark.parametrize("dueling", [False, True])
+@pytest.mark.parametrize("is_noisy", [False, True])
+def test_numpy_gives_the_q_values_of_every_extension(
+    distribution: dict[str, Any] | None, dueling: bool, is_noisy: bool
+) -> None:
+    network = q_network(
+        distribution=distribution,
+        dueling=dueling,
+        layer_norm=True,
+        noise_scale=0.5 if is_noisy else None,
+    )
+    q_values_of = q_function(network)
+    for seed in range(2):
+        draw_noise(network, torch.Generator().manual_seed(seed))
+        for is_training in (True, False):
+            network.train(is_training)
+            with torch.no_grad():
+                expected = network(torch.from_numpy(OBSERVATIONS)).numpy()
+            np.testing.assert_allclose(q_values_of(OBSERVATIONS), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_numpy_follows_every_change_of_the_network() -> None:

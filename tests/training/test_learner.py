@@ -1,5 +1,7 @@
 import copy
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,8 +17,8 @@ from training.replay import Batch
 OBSERVATIONS = torch.randn(5, 4, generator=torch.Generator().manual_seed(9))
 
 
-def learner(config: TrainingConfig) -> Learner:
-    network_config = q_network(normalise_observations=True).config
+def learner(config: TrainingConfig, **network: Any) -> Learner:
+    network_config = q_network(normalise_observations=True, **network).config
     return Learner(network_config, config, torch.Generator().manual_seed(0))
 
 
@@ -114,15 +116,40 @@ def test_both_networks_see_the_same_normalisation(tmp_path: Path) -> None:
     )
 
 
-def test_a_restored_learner_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    saved = learner(training_config(tmp_path))
-    restored = learner(training_config(tmp_path, seed=99))
+@pytest.mark.parametrize("noise_scale", [None, 0.5])
+def test_a_restored_learner_goes_on_bit_for_bit(tmp_path: Path, noise_scale: float | None) -> None:
+    saved = learner(training_config(tmp_path), noise_scale=noise_scale)
+    restored = learner(training_config(tmp_path, seed=99), noise_scale=noise_scale)
     saved.update(batch(0))
     restored.load_tensors({name: tensor.clone() for name, tensor in saved.tensors().items()})
     for each in (saved, restored):
         each.update(batch(1))
     assert restored.num_updates == 2
     assert torch.equal(saved.online_network(OBSERVATIONS), restored.online_network(OBSERVATIONS))
+
+
+def test_a_loss_counts_as_much_as_its_weight_says(tmp_path: Path) -> None:
+    weighted, alone = (learner(training_config(tmp_path)) for _ in range(2))
+    drawn = batch(0)
+    weights = torch.zeros(32)
+    weights[3] = 32.0
+    weighted.update(drawn._replace(weights=weights))
+    alone.update(Batch(*(column[3:4] for column in drawn)))
+    torch.testing.assert_close(
+        weighted.online_network(OBSERVATIONS), alone.online_network(OBSERVATIONS)
+    )
+
+
+def test_each_update_of_a_noisy_learner_has_new_noise_and_each_network_its_own(
+    tmp_path: Path,
+) -> None:
+    learns = learner(training_config(tmp_path, learning_rate=1e-30), noise_scale=0.5)
+    seen = []
+    for _ in range(2):
+        learns.update(batch(0))
+        seen += [learns.online_network(OBSERVATIONS), learns.target_network(OBSERVATIONS)]
+    for first, second in pairwise(seen):
+        assert not torch.allclose(first, second, atol=1e-4)
 
 
 def test_flattening_changes_no_output_and_writes_through() -> None:
