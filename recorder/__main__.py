@@ -47,9 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return [RewardMetrics(metrics), RewardHealth(health, manifests.find, quarantine)]
 
         recorder = Recorder(settings, metrics, make_consumers)
-    except (SettingsError, AlreadyRecordedError, OSError) as error:
+    except SettingsError as error:
         sys.stderr.write(f"dqn record: {error}\n")
         return MISCONFIGURED
+    except (AlreadyRecordedError, OSError) as error:
+        # Another try may help: the other recorder may be about to go.
+        sys.stderr.write(f"dqn record: {error}\n")
+        return 1
     _tell_metrics(settings, metrics)
     recorder.run(wait)
     return 0

@@ -11,7 +11,7 @@ from service.settings import ServiceSettings
 
 _GIVE_UP: Final = 2
 """Exit status of a recorder that another try would not help."""
-_LONGEST_PAUSE_SECONDS: Final = 30.0
+_LONGEST_PAUSE_SECONDS: Final = 5.0
 _STOP_SECONDS: Final = 10.0
 
 _log = structlog.get_logger(__name__)

@@ -1,0 +1,1 @@
+"""Does the transition log lose or double anything it accepted, whatever dies?"""
