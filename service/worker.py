@@ -24,7 +24,7 @@ from service.settings import ServiceSettings
 
 _SWEEP_SECONDS = 0.5
 _GC_THRESHOLD = 50_000
-_SWITCH_SECONDS = 0.0005
+_SWITCH_SECONDS = 0.0001
 MISCONFIGURED = 2
 """Exit status of a worker that another try would not help."""
 

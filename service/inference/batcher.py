@@ -22,11 +22,13 @@ from service.inference.fallback import Chosen, Fallback, Reason
 from service.inference.live import Live, Ran, run
 from service.inference.policy import Decided
 from service.inference.questions import Batch, Question
+from service.inference.waiting import MARGIN_SECONDS, Waiting
 from service.metrics import Counter, Metrics
 from service.monitoring.q_health import QHealth
 
-_MARGIN_SECONDS: Final = 0.001
-"""A question goes to the heuristic so long before its deadline."""
+_AHEAD_SECONDS: Final = 0.0005
+"""So long before a batch ends the next one is laid before the model's thread: to hand it over only
+then would leave the model idle for a tenth of its time."""
 
 _LEAST_GOOD_SHARE: Final = 0.5
 """A batch of which the model answered less counts against it: one client's poison does not."""
@@ -67,19 +69,19 @@ class Batcher:
         self._log = log
         self._q_health = q_health
         self._executor = executor
-        self._queue: deque[Question] = deque()
-        self._overload: list[Question] = []
-        """The model would answer these too late: the heuristic takes them in the same turn."""
-        self._running: list[Question] = []
+        self._waiting = Waiting()
+        self._running: deque[Batch] = deque()
+        """In the model's thread: one that runs, and at times the one that follows it."""
         self._rows = 0
         """Not answered yet."""
-        self._queued_rows = 0
-        self._overload_rows = 0
+        self._running_rows = 0
         self._is_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._runs_until = 0.0
         """When the model is expected to be free, on `time.perf_counter`."""
+        self._freed_at = 0.0
+        """When the last batch of the model's thread was heard of, on the same clock."""
         self.live: Live | None = None
         self.absence: Reason = "no_model"
         """Why the heuristic answers while nothing is live."""
@@ -108,22 +110,17 @@ class Batcher:
         Raises:
             OverloadedError: So much is waiting that not even the heuristic is asked.
         """
-        waiting, limit = self._rows, self._limits.queue_max_rows
-        if waiting and waiting + question.rows > 2 * limit:
+        before, limit = self._rows, self._limits.queue_max_rows
+        if before and before + question.rows > 2 * limit:
             self._shed.add(question.rows)
-            raise OverloadedError(f"{waiting} rows are waiting for policy {self._name}")
+            raise OverloadedError(f"{before} rows are waiting for policy {self._name}")
         self._rows += question.rows
-        is_full = self._rows - self._overload_rows > limit
-        if waiting and (is_full or self._is_too_late_for_model(question)):
-            self._overload.append(question)
-            self._overload_rows += question.rows
+        if before and not self._has_room(question):
+            self._waiting.give_way(question)
         else:
-            self._queue.append(question)
-            self._queued_rows += question.rows
+            self._waiting.add(question)
             if self.live is not None and not self.live.runs_inline:
                 self._arm_timer(question.deadline)
-            if self._running:
-                return
         if not self._is_scheduled:
             self._is_scheduled = True
             # Runs once all sockets that are readable now have been read: they share the batch.
@@ -134,88 +131,94 @@ class Batcher:
         self._rows += question.rows
         self._answer_by_heuristic([question], reason)
 
-    def _is_too_late_for_model(self, question: Question) -> bool:
-        """What waits already, and this, would end after the deadline."""
+    def _has_room(self, question: Question) -> bool:
+        rows = self._running_rows + self._waiting.rows + question.rows
+        if rows > self._limits.queue_max_rows:
+            return False
         live = self.live
         if live is None or self.is_pinned:
-            return False
-        begins_at = max(question.arrived_at, self._runs_until)
-        ends_at = begins_at + live.cost.seconds(self._queued_rows + question.rows)
-        return ends_at > question.deadline - _MARGIN_SECONDS
+            return True
+        return self._waiting.make_room(question, self._runs_until, live.cost)
 
     def _take_turn(self) -> None:
         """Everything that arrived in this turn of the event loop is here."""
         self._is_scheduled = False
-        overload, self._overload, self._overload_rows = self._overload, [], 0
-        self._run_queue()
-        self._answer_by_heuristic(overload, "overload")
+        gave_way = self._waiting.take_given_way()
+        self._run_waiting()
+        self._answer_by_heuristic(gave_way, "overload")
 
-    def _run_queue(self) -> None:
-        """Give the model what waits, unless it is at work in its thread."""
-        while self._queue and not self._running:
-            questions = self._take()
-            live = self.live
+    def _run_waiting(self) -> None:
+        """Give the model what waits, unless it is at work for longer than a moment."""
+        while self._waiting and self._is_free():
+            live, now = self.live, time.perf_counter()
             if live is None or self.is_pinned:
+                questions = self._waiting.take(self._limits.batch_max_rows)
                 self._answer_by_heuristic(questions, "pinned" if self.is_pinned else self.absence)
                 continue
-            questions = self._give_up_late(questions)
-            if not questions:
+            late = self._waiting.take_late(now)
+            if late:
+                self._answer_by_heuristic(late, "deadline")
                 continue
-            started_at = time.perf_counter()
-            is_allowed = live.breaker.allows(started_at)
+            most = self._limits.batch_max_rows
+            if not live.runs_inline:
+                begins_at = max(now, self._runs_until)
+                most = min(most, self._waiting.rows_in_time(begins_at, live.cost))
+            questions = self._waiting.take(most)
+            is_allowed = live.breaker.allows(now)
             self._breaker_state.set(_BREAKER_STATES[live.breaker.state])
             if not is_allowed:
                 self._answer_by_heuristic(questions, "breaker")
                 continue
             batch = Batch.of(questions, self._observation_dtype)
-            self._runs_until = started_at + live.cost.seconds(len(batch.observations))
             if live.runs_inline:
                 ran = run(live.policy, batch)
-                self._finish(batch, self._judge(batch, live, started_at, ran))
+                live.cost.record(len(batch.observations), ran.seconds)
+                self._finish(batch, self._judge(batch, live, ran))
             else:
-                self._run_in_thread(batch, live, started_at)
+                self._run_in_thread(batch, live)
 
-    def _take(self) -> list[Question]:
-        questions = [self._queue.popleft()]
-        rows = questions[0].rows
-        while self._queue and rows + self._queue[0].rows <= self._limits.batch_max_rows:
-            rows += self._queue[0].rows
-            questions.append(self._queue.popleft())
-        self._queued_rows -= rows
-        return questions
+    def _is_free(self) -> bool:
+        """The model is idle, or will be before its thread could be given more to do."""
+        if not self._running:
+            return True
+        left = self._runs_until - time.perf_counter()
+        # One that takes longer than was expected may take longer still: what waits can still be
+        # answered by the heuristic, and more may join it.
+        return len(self._running) == 1 and 0.0 < left < _AHEAD_SECONDS
 
-    def _give_up_late(self, questions: list[Question]) -> list[Question]:
-        """Answer those with no time left for the model; return the ones still to be answered."""
-        limit = time.perf_counter() + _MARGIN_SECONDS
-        if all(question.deadline > limit for question in questions):
-            return questions
-        self._answer_by_heuristic([q for q in questions if q.deadline <= limit], "deadline")
-        return [question for question in questions if not question.is_answered]
-
-    def _run_in_thread(self, batch: Batch, live: Live, started_at: float) -> None:
-        self._running = batch.questions
+    def _run_in_thread(self, batch: Batch, live: Live) -> None:
+        now, rows = time.perf_counter(), len(batch.observations)
+        seconds = live.cost.seconds(rows)
+        self._runs_until = max(now, self._runs_until if self._running else 0.0) + seconds
+        self._running.append(batch)
+        self._running_rows += rows
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._executor, run, live.policy, batch)
 
         def finish(done: "asyncio.Future[Ran]") -> None:
-            self._running = []
-            chosen = self._judge(batch, live, started_at, done.result())
+            self._running.popleft()
+            self._running_rows -= rows
+            ran, heard_at = done.result(), time.perf_counter()
+            # With the time to hand it over and to hear of it: who waits pays for these too.
+            live.cost.record(rows, heard_at - max(now, self._freed_at))
+            self._freed_at = heard_at
+            if not self._running:
+                self._runs_until = 0.0
+            chosen = self._judge(batch, live, ran)
             # The model first: it is what there is least of, and goes on while answers are written.
-            self._run_queue()
+            self._run_waiting()
             self._finish(batch, chosen)
 
         future.add_done_callback(finish)
 
-    def _judge(self, batch: Batch, live: Live, started_at: float, ran: Ran) -> Chosen | None:
+    def _judge(self, batch: Batch, live: Live, ran: Ran) -> Chosen | None:
         """What of the model's answer may be given; None where there is none."""
         decided, ended_at = ran.said, time.perf_counter()
-        self._runs_until = 0.0
         if isinstance(decided, str):
             _log.error("model_failed", policy=self._name, error=decided)
             live.breaker.record(False, ended_at)
             return None
-        live.cost.record(len(decided.actions), ran.seconds)
-        self._measure(batch, started_at, ran.seconds, decided)
+        self._measure(batch, ran, decided)
         chosen = self._fallback.contain(
             decided, live.answered_by, live.q_bound, batch.observations, batch.action_masks
         )
@@ -237,11 +240,11 @@ class Batcher:
         if not answered.all():
             self._deliver(batch.part(~answered, is_answered=False), chosen.part(~answered))
 
-    def _measure(self, batch: Batch, started_at: float, seconds: float, decided: Decided) -> None:
-        self._inference_seconds.observe(seconds)
+    def _measure(self, batch: Batch, ran: Ran, decided: Decided) -> None:
+        self._inference_seconds.observe(ran.seconds)
         self._batch_rows.observe(len(decided.actions))
         self._queue_seconds.observe_each(
-            [started_at - question.arrived_at for question in batch.questions]
+            [ran.started_at - question.arrived_at for question in batch.questions]
         )
         self._q_health.observe(decided.q_values, decided.actions)
 
@@ -284,7 +287,7 @@ class Batcher:
         return counter
 
     def _arm_timer(self, deadline: float) -> None:
-        at = deadline - _MARGIN_SECONDS
+        at = deadline - MARGIN_SECONDS
         if at >= self._timer_at:
             return
         if self._timer is not None:
@@ -295,11 +298,11 @@ class Batcher:
 
     def _on_timer(self) -> None:
         self._timer, self._timer_at = None, float("inf")
-        limit = time.perf_counter() + _MARGIN_SECONDS
-        waiting = [q for q in (*self._running, *self._queue) if not q.is_answered]
-        self._answer_by_heuristic([q for q in waiting if q.deadline <= limit], "deadline")
-        self._queue = deque(question for question in self._queue if not question.is_answered)
-        self._queued_rows = sum(question.rows for question in self._queue)
-        left = [question.deadline for question in waiting if not question.is_answered]
+        now = time.perf_counter()
+        running = [q for batch in self._running for q in batch.questions if not q.is_answered]
+        late = [question for question in running if question.deadline <= now + MARGIN_SECONDS]
+        self._answer_by_heuristic([*late, *self._waiting.take_late(now)], "deadline")
+        left = [question.deadline for question in (*running, *self._waiting)]
+        left = [deadline for deadline in left if deadline > now + MARGIN_SECONDS]
         if left:
             self._arm_timer(min(left))

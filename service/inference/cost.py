@@ -21,6 +21,11 @@ class CostModel:
         """What one call of the model over so many rows is expected to take."""
         return (self._fixed + self._per_row * rows) * self._slowness * _CAUTION
 
+    def rows_within(self, seconds: float) -> int:
+        """The most rows that one call is expected to answer in so many seconds; may be below 1."""
+        left = seconds / (self._slowness * _CAUTION) - self._fixed
+        return int(left / max(self._per_row, 1e-9))
+
     def record(self, rows: int, seconds: float) -> None:
         """What one call took."""
         ratio = seconds / (self._fixed + self._per_row * rows)

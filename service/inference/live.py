@@ -30,6 +30,8 @@ class Ran:
 
     said: Decided | str
     """The model's answer, or why there is none."""
+    started_at: float
+    """On `time.perf_counter`."""
     seconds: float
 
 
@@ -37,7 +39,7 @@ def run(policy: Policy, batch: Batch) -> Ran:
     """Ask the model once; nothing is raised. Safe to call from the model's own thread."""
     started_at = time.perf_counter()
     said = _ask(policy, batch)
-    return Ran(said, time.perf_counter() - started_at)
+    return Ran(said, started_at, time.perf_counter() - started_at)
 
 
 def _ask(policy: Policy, batch: Batch) -> Decided | str:
