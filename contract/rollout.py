@@ -92,12 +92,12 @@ class PolicyState:
         trial = self.open_rollout
         return None if trial is None else trial.version
 
-    @property
-    def aliased(self) -> frozenset[int]:
-        """Versions that must be loaded: those with a name, and those of episodes still open."""
-        named = {self.stable, self.previous, self.canary, self.shadow, self.registered}
-        recent = {version for split in self.splits for version in (split.stable, split.canary)}
-        return frozenset(version for version in named | recent if version is not None)
+    def wanted(self, most: int) -> list[int]:
+        """Versions to hold: those with a name first, then those that open episodes may be on."""
+        named = [self.stable, self.canary, self.previous, self.shadow, self.registered]
+        recent = [each for split in reversed(self.splits) for each in (split.stable, split.canary)]
+        found = dict.fromkeys(each for each in (*named, *recent) if each is not None)
+        return list(found)[:most]
 
     def traffic(self, now: float) -> tuple[Split, ...]:
         """How episodes are split; without a judge for too long, new ones are all stable's."""

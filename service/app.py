@@ -23,7 +23,14 @@ from service.errors import (
     ServiceError,
     UnknownPathError,
 )
-from service.faces import health, inference_models, inference_repository, operator, policies
+from service.faces import (
+    health,
+    inference_models,
+    inference_repository,
+    operator,
+    policies,
+    rollout,
+)
 from service.faces.documentation import body_schema, response_schema
 from service.faces.hot import HOT_ROUTES, find_hot_route
 from service.faces.http import Route, call_face
@@ -67,6 +74,9 @@ def create_app(
         health.router,
         policies.router,
         operator.router,
+        rollout.read_router,
+        rollout.submit_router,
+        rollout.operate_router,
         inference_models.router,
         inference_repository.router,
     ):

@@ -11,6 +11,7 @@ import structlog
 
 from contract.declaration import PolicyDeclaration
 from contract.ledger import LEDGER_FILE, FileLedger
+from contract.replicas import FileReplicas
 from service.errors import InvalidRequestError, NotReadyError, UnknownPolicyError
 from service.experience.shipper import Shipper
 from service.experience.spool import Spool, SpoolLimits
@@ -69,6 +70,7 @@ class Server:
             else None
         )
         self.rollout = Rollout(FileLedger(settings.policies / LEDGER_FILE))
+        self.replicas = FileReplicas(settings.data / "run" / "replicas")
         self.loader = Loader(
             settings.policies,
             self.rollout,
@@ -78,6 +80,7 @@ class Server:
             settings.execution_providers,
             f"worker {self.spool.producer}",
             metrics,
+            self.replicas,
         )
         self.siblings = Siblings(settings.data / "run", place.slot, settings.workers)
         self.episodes = OpenEpisodes(
@@ -118,6 +121,7 @@ class Server:
             self._loading.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._loading
+        await self.loader.withdraw()
         until = time.monotonic() + self.settings.drain_seconds
         while time.monotonic() < until and not self._is_idle():
             await asyncio.sleep(0.01)

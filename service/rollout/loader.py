@@ -25,6 +25,8 @@ from contract.declaration import (
 from contract.heuristics import refuse_unlisted
 from contract.ledger import Entry, LedgerError
 from contract.records import AnsweredBy
+from contract.replicas import Replica, Replicas
+from contract.rollout import PolicyState
 from service.inference.cost import CostModel
 from service.inference.live import Live
 from service.inference.policy import Policy, Provider
@@ -38,6 +40,9 @@ Stamp = tuple[tuple[str, int, int], ...]
 
 _INLINE_SECONDS: Final = 0.001
 """A model that takes longer over 64 rows leaves the event loop to its own thread."""
+
+_MOST_WARM: Final = 6
+"""Versions of one policy that are held in memory, at most."""
 
 _log = structlog.get_logger(__name__)
 
@@ -55,6 +60,7 @@ class Loader:
         providers: Sequence[Provider],
         who: str,
         metrics: Metrics,
+        replicas: Replicas,
     ) -> None:
         self._repository = repository
         self._rollout = rollout
@@ -62,12 +68,16 @@ class Loader:
         self._declare = declare
         self._allowed_heuristics = allowed_heuristics
         self._providers = providers
-        self._who = who
+        self.who = who
+        """The name that this worker writes under."""
         self._metrics = metrics
-        self._tried: dict[str, tuple[int, Stamp]] = {}
-        self._resident: dict[str, list[Live]] = {}
+        self._replicas = replicas
+        self._tried: dict[tuple[str, int], Stamp] = {}
+        self._resident: dict[str, dict[int, Live]] = {}
+        """Proven and warm, so that becoming stable, or canary, is one pointer."""
         self._checked: dict[str, Live] = {}
         """What was proven last, most often to be promoted at once."""
+        self._why_not: dict[tuple[str, int], str] = {}
         self._looking = asyncio.Lock()
         self.faults: dict[str, str] = {}
         """Why something cannot be served at all: by policy, or under `ledger`."""
@@ -85,6 +95,16 @@ class Loader:
                     served.set_pinned(state.is_pinned)
                 if state.stable is not None:
                     await self._bring_to(served, state.stable)
+                await self._keep_warm(served, state)
+            await asyncio.to_thread(self._tell)
+
+    def warm(self, policy: str) -> dict[int, Live]:
+        """Versions of a policy that can take traffic at once."""
+        return self._resident.get(policy, {})
+
+    async def withdraw(self) -> None:
+        """This worker stops: no rollout is to wait for it."""
+        await asyncio.to_thread(self._replicas.forget, self.who)
 
     async def check(self, policy: str, version: int) -> None:
         """Read a version and hold it to everything, without serving it; what is resident has been.
@@ -120,21 +140,18 @@ class Loader:
             if served.fault is not None:
                 served.set_fault(None)
             return
-        stamp = await asyncio.to_thread(_stamp_of, self._repository / served.name / str(version))
-        if self._tried.get(served.name) == (version, stamp):
+        stamp = await self._stamp(served, version)
+        if self._tried.get((served.name, version)) == stamp:
             return
         began_at = time.perf_counter()
         try:
             live = await self._proven(served, version)
         except BundleError as error:
             # Only a verdict on these files is final: whatever else went wrong is tried again.
-            self._tried[served.name] = (version, stamp)
+            self._tried[served.name, version] = stamp
             await self._report_failure(served, version, str(error))
             return
-        # The version before this one stays in memory: going back to it is one pointer.
-        self._resident[served.name] = [live] + [
-            each for each in (served.batcher.live,) if each is not None
-        ]
+        self._hold(served, live)
         served.go_live(live)
         self._metrics.counter("dqn_policy_loads_total", served.name, "loaded").add()
         took = round(time.perf_counter() - began_at, 3)
@@ -142,9 +159,53 @@ class Loader:
         details = {"bundle_sha256": live.bundle_sha256, "seconds": took}
         await self._record(served.name, version, "load", "wanted by the ledger", details)
 
+    async def _keep_warm(self, served: ServedPolicy, state: PolicyState) -> None:
+        """Hold every version that has a name, or episodes that are still open."""
+        wanted = state.wanted(_MOST_WARM)
+        for version in wanted:
+            if version in self.warm(served.name):
+                continue
+            stamp = await self._stamp(served, version)
+            if self._tried.get((served.name, version)) == stamp:
+                continue
+            try:
+                self._hold(served, await self._proven(served, version))
+            except BundleError as error:
+                self._tried[served.name, version] = stamp
+                self._why_not[served.name, version] = str(error)
+                _log.error("not_warm", policy=served.name, version=version, error=str(error))
+        if wanted:
+            held = self._resident.setdefault(served.name, {})
+            # What serves now stays, named or not: its successor may not load.
+            for version in set(held) - set(wanted) - {served.live_version}:
+                del held[version]
+
+    def _hold(self, served: ServedPolicy, live: Live) -> None:
+        version = live.policy.manifest.version
+        self._resident.setdefault(served.name, {})[version] = live
+        self._why_not.pop((served.name, version), None)
+
+    async def _stamp(self, served: ServedPolicy, version: int) -> Stamp:
+        directory = self._repository / served.name / str(version)
+        return await asyncio.to_thread(_stamp_of, directory)
+
+    def _tell(self) -> None:
+        replica = Replica(
+            name=self.who,
+            at=time.time(),
+            position=len(self._rollout.entries),
+            warm={name: sorted(held) for name, held in self._resident.items()},
+            faults={f"{policy}/{version}": why for (policy, version), why in self._why_not.items()},
+            is_cut_off="ledger" in self.faults,
+        )
+        try:
+            self._replicas.tell(replica)
+        except OSError as error:
+            _log.warning("replica_not_told", error=str(error))
+
     async def _proven(self, served: ServedPolicy, version: int) -> Live:
         """A version that may serve: one in memory, else read and held to everything."""
-        in_memory = list(self._resident.get(served.name, ()))
+        in_memory = list(self.warm(served.name).values())
         if served.name in self._checked:
             in_memory.append(self._checked[served.name])
         for live in in_memory:
@@ -160,6 +221,7 @@ class Loader:
         return await asyncio.to_thread(make_live, bundle, policy, served.declaration)
 
     async def _report_failure(self, served: ServedPolicy, version: int, fault: str) -> None:
+        self._why_not[served.name, version] = fault
         served.set_fault(f"version {version} does not load: {fault}", "load_failed")
         self._metrics.counter("dqn_policy_loads_total", served.name, "failed").add()
         _log.error(
@@ -175,7 +237,7 @@ class Loader:
         self, policy: str, version: int, action: str, why: str, details: dict[str, object]
     ) -> None:
         entry = Entry(
-            action=action, policy=policy, version=version, who=self._who, why=why, details=details
+            action=action, policy=policy, version=version, who=self.who, why=why, details=details
         )
         try:
             await self._rollout.record(entry)

@@ -224,4 +224,5 @@ def test_versions_with_a_name_or_an_open_episode_must_be_loaded() -> None:
         entry("shadow", 4, 3, share=0.1),
         entry("register", 5, 4),
     )
-    assert state.aliased == {1, 2, 3, 4, 5}
+    assert state.wanted(9) == [2, 3, 1, 4, 5]
+    assert state.wanted(2) == [2, 3]
