@@ -10,7 +10,9 @@ def main() -> None:
     path, *extras = sys.argv[1:]
     project = tomllib.loads(Path(path).read_text(encoding="utf-8"))["project"]
     chosen = [project["dependencies"], *(project["optional-dependencies"][name] for name in extras)]
-    sys.stdout.writelines(f"{each}\n" for group in chosen for each in group)
+    # An extra that names other extras of ours adds nothing that they do not: name them too.
+    wanted = [each for group in chosen for each in group if not each.startswith(project["name"])]
+    sys.stdout.writelines(f"{each}\n" for each in dict.fromkeys(wanted))
 
 
 if __name__ == "__main__":
