@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from benchmarks.canary.worlds import World
+from benchmarks.canary.worlds import Returns, World, swing
 from contract.assignment import assign
 from contract.evidence import Evidence
 from contract.fold import fold
@@ -42,7 +42,7 @@ class Setting(NamedTuple):
     plan: RolloutPlan
     most_canary_episodes: int
     drift: float = 0.0
-    """Half-height of a swing in the returns of both variants alike."""
+    """Half-height of a swing in the mean return of both variants alike."""
 
 
 def simulate(setting: Setting, number: int, generator: np.random.Generator) -> Ended:
@@ -53,11 +53,12 @@ def simulate(setting: Setting, number: int, generator: np.random.Generator) -> E
     stable = np.empty(0)
     canary = np.empty(0)
     num_canary = begun = judged = 0
+    phase = generator.random()
     while num_canary < setting.most_canary_episodes:
         place = begun % _CHUNK
         if place == 0:
-            stable = _drawn(setting, 0.0, begun, generator)
-            canary = _drawn(setting, setting.drop, begun, generator)
+            stable = _drawn(setting, 0.0, phase, begun, generator)
+            canary = _drawn(setting, setting.drop, phase, begun, generator)
         now = START + 2 + begun
         begun += 1
         _, variant, share = assign(state.splits, f"{number}-{begun}", now)
@@ -119,10 +120,10 @@ def _entry(action: str, version: int | None, now: float, details: dict[str, Any]
 
 
 def _drawn(
-    setting: Setting, drop: float, begun: int, generator: np.random.Generator
-) -> "np.ndarray[Any, np.dtype[np.float64]]":
-    returns = setting.world(generator, drop, _CHUNK)
-    if setting.drift:
-        swing = np.sin(2 * np.pi * (begun + np.arange(_CHUNK)) / 3000)
-        returns = np.clip(returns + setting.drift * swing, 0, 1)
-    return returns
+    setting: Setting, drop: float, phase: float, begun: int, generator: np.random.Generator
+) -> Returns:
+    if setting.drift == 0.0:
+        return setting.world(generator, drop, _CHUNK)
+    episodes = np.arange(begun, begun + _CHUNK, dtype=np.float64)
+    harder = swing(setting.drift, phase, episodes)
+    return setting.world(generator, drop + harder, _CHUNK)
