@@ -79,27 +79,10 @@ def build(
 
     Raises:
         ShardError: A shard is damaged. What was sealed before it stays.
+        DatasetError: Another build of this policy is running.
     """
-    progress = _read_progress(store, policy)
-    found = _shards_to_read(raw_folder(shards, policy), progress)
-    num_new = sum(shard.manifest.number > progress.read_to for shard in found)
-    reading = _Reading(rules or JoinRules())
-    if not num_new:
-        return BuildReport([], reading.join.counts, 0, 0)
-    known = _sealed_ids(store, policy, found[0].manifest.number)
-    writer = PartWriter(store, created_at=now)
-    sealed: list[PartManifest] = []
-    sources: list[SourceShard] = []
-    for shard in found:
-        manifest = shard.manifest
-        sources.append(SourceShard(number=manifest.number, sha256=manifest.sha256))
-        for packed in reading.read(shard):
-            if packed.episode.episode_id not in known:
-                known.add(packed.episode.episode_id)
-                sealed += writer.seal(sources, writer.add(packed))
-    sealed += writer.seal(sources)
-    _write_progress(store, policy, _Progress(sources[-1].number, reading.open_since))
-    return BuildReport(sealed, reading.join.counts, reading.num_strangers, num_new)
+    with store.only_writer(policy):
+        return _build(shards, store, policy, now, rules or JoinRules())
 
 
 class _Reading:
@@ -153,6 +136,31 @@ class _Reading:
                 yield from self._assembler.add_lone(item)
             else:
                 yield from self._assembler.add(item)
+
+
+def _build(
+    shards: Path, store: DatasetStore, policy: str, now: float, rules: JoinRules
+) -> BuildReport:
+    progress = _read_progress(store, policy)
+    found = _shards_to_read(raw_folder(shards, policy), progress)
+    num_new = sum(shard.manifest.number > progress.read_to for shard in found)
+    reading = _Reading(rules)
+    if not num_new:
+        return BuildReport([], reading.join.counts, 0, 0)
+    known = _sealed_ids(store, policy, found[0].manifest.number)
+    writer = PartWriter(store, created_at=now)
+    sealed: list[PartManifest] = []
+    sources: list[SourceShard] = []
+    for shard in found:
+        manifest = shard.manifest
+        sources.append(SourceShard(number=manifest.number, sha256=manifest.sha256))
+        for packed in reading.read(shard):
+            if packed.episode.episode_id not in known:
+                known.add(packed.episode.episode_id)
+                sealed += writer.seal(sources, writer.add(packed))
+    sealed += writer.seal(sources)
+    _write_progress(store, policy, _Progress(sources[-1].number, reading.open_since))
+    return BuildReport(sealed, reading.join.counts, reading.num_strangers, num_new)
 
 
 def _shards_to_read(folder: Path, progress: _Progress) -> list[_Shard]:

@@ -80,7 +80,7 @@ class Dataset:
 
     def episodes(self) -> Iterator[LoggedEpisode]:
         """Every episode, by the time of its beginning within each part; one part is in memory."""
-        for part, chosen in self._opened(self.manifests, max_held_bytes=0):
+        for part, chosen in self.opened(self.manifests):
             yield from part.read_episodes(chosen)
 
     def batches(
@@ -95,7 +95,7 @@ class Dataset:
         if rng is not None:
             manifests = [manifests[place] for place in rng.permutation(len(manifests))]
         held = 0 if rng is None else self.max_held_bytes
-        for part, chosen in self._opened(manifests, held):
+        for part, chosen in self.opened(manifests, held):
             places = part.steps_of(chosen)
             if rng is not None:
                 rng.shuffle(places)
@@ -109,7 +109,7 @@ class Dataset:
             DatasetError: There are none.
         """
         share = self.max_held_bytes // max(1, len(self.manifests))
-        opened = list(self._opened(self.manifests, share))
+        opened = list(self.opened(self.manifests, share))
         if not opened:
             raise DatasetError(f"{self.policy}: no episode is selected")
         return TransitionSampler(opened)
@@ -122,10 +122,10 @@ class Dataset:
         """
         return self.sampler().take_all()
 
-    def _opened(
-        self, manifests: Iterable[PartManifest], max_held_bytes: int
+    def opened(
+        self, manifests: Iterable[PartManifest], max_held_bytes: int = 0
     ) -> Iterator[tuple[Part, npt.NDArray[np.bool_]]]:
-        """Each part with any episode that is chosen, and which are."""
+        """Each of these parts with any episode that is chosen, and which of its episodes are."""
         counts = [part.num_episodes for part in self.manifests]
         names = [part.part_id for part in self.manifests]
         firsts = dict(zip(names, accumulate([0, *counts[:-1]]), strict=True))

@@ -134,12 +134,12 @@ def compact(store: DatasetStore, policy: str, created_at: float) -> list[PartMan
     The new part names those that it replaces, so that a reader counts no episode twice whether or
     not the old ones are gone. What an earlier run left behind is removed first.
     """
-    remove_replaced(store, policy)
-    made = [
-        _join(store, group, created_at) for group in _groups(store.parts(policy)) if len(group) > 1
-    ]
-    remove_replaced(store, policy)
-    return made
+    with store.only_writer(policy):
+        remove_replaced(store, policy)
+        groups = _groups(store.parts(policy))
+        made = [_join(store, group, created_at) for group in groups if len(group) > 1]
+        remove_replaced(store, policy)
+        return made
 
 
 def remove_replaced(store: DatasetStore, policy: str) -> None:
@@ -150,10 +150,11 @@ def remove_replaced(store: DatasetStore, policy: str) -> None:
 
 def expire(store: DatasetStore, policy: str, before: float) -> list[PartManifest]:
     """Remove the parts whose every episode ended before a time, Unix seconds; returns them."""
-    expired = [part for part in store.parts(policy) if part.ended_at < before]
-    for part in expired:
-        store.remove_part(policy, part.part_id)
-    return expired
+    with store.only_writer(policy):
+        expired = [part for part in store.parts(policy) if part.ended_at < before]
+        for part in expired:
+            store.remove_part(policy, part.part_id)
+        return expired
 
 
 def _join(store: DatasetStore, group: Sequence[PartManifest], created_at: float) -> PartManifest:

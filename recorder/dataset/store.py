@@ -8,7 +8,10 @@ A part is there once its manifest is. In a local folder it appears by one rename
 sibling; where nothing can be renamed the manifest is written last.
 """
 
+import fcntl
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -86,6 +89,25 @@ class DatasetStore:
             self._files.rm_file(manifest)
         if self._files.exists(folder):
             self._files.rm(folder, recursive=True)
+
+    @contextmanager
+    def only_writer(self, policy: str) -> Iterator[None]:
+        """Keep other writers of a policy's parts out; only where the store is a local folder.
+
+        Raises:
+            DatasetError: There is one.
+        """
+        if not self._is_local:
+            yield
+            return
+        folder = Path(self._path(policy))
+        make_directory(folder)
+        with (folder / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DatasetError(f"{policy}: its dataset is being written by another") from None
+            yield
 
     def read(self, name: str) -> bytes | None:
         """A small file of the root, such as `<policy>/progress.json`; None where there is none."""

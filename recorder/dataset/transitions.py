@@ -90,6 +90,8 @@ class Part:
         episodes, steps, chunks = (tables[name] for name in (EPISODES, STEPS, OBSERVATIONS))
         self.episodes = episodes
         """The table `episodes`."""
+        self.steps = steps
+        """The table `steps`."""
         self.first_steps = np.concatenate(([0], np.cumsum(_numpy(episodes["num_steps"]))))
         """Of each episode, and after the last one."""
         self._reader = FrameReader(

@@ -8,6 +8,7 @@ from contract.join import JoinRules
 from contract.records import Column, Record
 from contract.rewards import RewardRules
 from recorder.dataset.load import read_dataset
+from recorder.dataset.manifest import DatasetError
 from recorder.dataset.parts import read_tables
 from recorder.dataset.store import DatasetStore
 from recorder.dataset.tables import STEPS
@@ -270,3 +271,15 @@ def test_a_task_that_never_ends_is_cut_into_pieces_and_none_is_doubled(tmp_path:
             expected = [observation(1000.0 + first + step) for step in range(3)]
             np.testing.assert_array_equal(episode.transitions.observations, expected)
             assert episode.transitions.has_next_observations.all()
+
+
+def test_two_builds_of_one_policy_do_not_run_at_once(tmp_path: Path) -> None:
+    log = sealed_log(tmp_path / "shards", episode_records("a", [1.0]))
+    store = DatasetStore(tmp_path / "datasets")
+    with (
+        store.only_writer(POLICY),
+        pytest.raises(DatasetError, match="is being written by another"),
+    ):
+        built(log, DatasetStore(tmp_path / "datasets"))
+    built(log, store)
+    assert contents(store) == {"a": [1]}
