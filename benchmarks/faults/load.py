@@ -64,6 +64,8 @@ class Load:
                 connection = None
                 time.sleep(0.02)
             time.sleep(self._pause_seconds)
+        if connection is not None:
+            connection.close()
 
     def _next(self) -> tuple[str, dict[str, object], list[str]]:
         with self._mutex:

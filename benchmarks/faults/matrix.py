@@ -104,23 +104,23 @@ def partition(ring: Ring, rng: random.Random) -> None:
 
 
 ONE_BOX: Final = (
-    Fault("worker killed", 8, kill_worker),
-    Fault("recorder killed", 5, kill_recorder),
+    Fault("worker killed", 16, kill_worker),
+    Fault("recorder killed", 8, kill_recorder),
     Fault("everything killed", 1, kill_everything),
     Fault("write torn", 1, tear_a_write),
 )
 AROUND_REDIS: Final = (
-    Fault("worker killed", 6, kill_worker),
-    Fault("recorder killed", 4, kill_recorder),
+    Fault("worker killed", 10, kill_worker),
+    Fault("recorder killed", 6, kill_recorder),
     Fault("everything killed", 1, kill_everything),
     Fault("write torn", 1, tear_a_write),
-    Fault("stale lease", 2, put_recorder_to_sleep),
-    Fault("redis killed", 4, kill_redis),
-    Fault("redis without power", 6, cut_redis_power),
-    Fault("delivered twice", 6, swallow_answers),
-    Fault("partition", 4, partition),
+    Fault("stale lease", 4, put_recorder_to_sleep),
+    Fault("redis killed", 8, kill_redis),
+    Fault("redis without power", 12, cut_redis_power),
+    Fault("delivered twice", 12, swallow_answers),
+    Fault("partition", 8, partition),
 )
-DISK_FULL: Final = Fault("disk full", 2, fill_the_disk)
+DISK_FULL: Final = Fault("disk full", 4, fill_the_disk)
 
 
 def faults_for(ring: Ring, *, is_small_disk: bool) -> list[Fault]:

@@ -24,7 +24,8 @@ from contract.segments import read_frames, segment_paths
 from contract.streams import NUM_PARTITIONS, POLICIES_KEY, records_key
 
 _ROOT: Final = Path(__file__).parents[2]
-_WAIT_SECONDS: Final = 120.0
+_WAIT_SECONDS: Final = 600.0
+"""Far beyond what anything here takes on a machine of its own."""
 _NUM_WORKERS: Final = 3
 _NUM_RECORDERS: Final = 2
 

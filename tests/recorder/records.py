@@ -13,12 +13,11 @@ def sealable(
     *,
     producer: str = "worker",
     partition: int | None = None,
-    reward: float | None = None,
+    episode_id: str | None = None,
 ) -> Sealable:
-    """An outcome whose reward, unless told, is its sequence number."""
-    record = builders.outcome(
-        float(sequence) if reward is None else reward, time=1000.0 + sequence, decision_id="d"
-    )
+    """An outcome whose reward is its sequence number."""
+    name = {"decision_id": "d"} if episode_id is None else {"episode_id": episode_id, "step": 0}
+    record = builders.outcome(float(sequence), time=1000.0 + sequence, **name)
     return Sealable(
         Entry(producer, partition, sequence, encode_record(record)), record.time, "schema"
     )
