@@ -8,7 +8,7 @@ thread, where it waits here and is answered by the heuristic at its deadline.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,7 +19,8 @@ import structlog
 from contract.records import AnsweredBy
 from service.errors import OverloadedError
 from service.inference.fallback import Chosen, Fallback, Reason
-from service.inference.live import Live, Ran, run
+from service.inference.live import Live, Ran
+from service.inference.parts import Part, merge, parts_of, run_parts
 from service.inference.policy import Decided
 from service.inference.questions import Batch, Question
 from service.inference.waiting import MARGIN_SECONDS, Waiting
@@ -35,6 +36,8 @@ _LEAST_GOOD_SHARE: Final = 0.5
 
 Log = Callable[[Batch, Chosen, bool], None]
 """Takes a batch, what was chosen, and whether it came too late to be an answer."""
+Watch = Callable[[Batch, Chosen], None]
+"""Takes each batch that was answered, once its answers have been handed over."""
 _BREAKER_STATES: Final = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 
 _log = structlog.get_logger(__name__)
@@ -59,7 +62,7 @@ class Batcher:
         limits: BatcherLimits,
         log: Log,
         metrics: Metrics,
-        q_health: QHealth,
+        q_health: Mapping[str, QHealth],
         executor: Executor,
     ) -> None:
         self._name = name
@@ -83,6 +86,12 @@ class Batcher:
         self._freed_at = 0.0
         """When the last batch of the model's thread was heard of, on the same clock."""
         self.live: Live | None = None
+        """The stable version."""
+        self.withdrawn: Live | None = None
+        """Answers nothing more, whatever questions that wait have been told."""
+        self.is_split = False
+        """Some questions are another version's than the stable one's."""
+        self.watch: Watch | None = None
         self.absence: Reason = "no_model"
         """Why the heuristic answers while nothing is live."""
         self.is_pinned = False
@@ -119,7 +128,7 @@ class Batcher:
             self._waiting.give_way(question)
         else:
             self._waiting.add(question)
-            if self.live is not None and not self.live.runs_inline:
+            if self._may_run_in_thread(question):
                 self._arm_timer(question.deadline)
         if not self._is_scheduled:
             self._is_scheduled = True
@@ -130,6 +139,13 @@ class Batcher:
         """Let the heuristic answer at once."""
         self._rows += question.rows
         self._answer_by_heuristic([question], reason)
+
+    def _may_run_in_thread(self, question: Question) -> bool:
+        if self.live is None:
+            return False
+        if question.lives is None:
+            return not self.live.runs_inline
+        return not all(live.runs_inline for live in question.lives)
 
     def _has_room(self, question: Question) -> bool:
         rows = self._running_rows + self._waiting.rows + question.rows
@@ -170,12 +186,16 @@ class Batcher:
                 self._answer_by_heuristic(questions, "breaker")
                 continue
             batch = Batch.of(questions, self._observation_dtype)
-            if live.runs_inline:
-                ran = run(live.policy, batch)
-                live.cost.record(len(batch.observations), ran.seconds)
-                self._finish(batch, self._judge(batch, live, ran))
+            parts = [Part(live, batch, None)]
+            if self.is_split:
+                parts = parts_of(batch, live, self.withdrawn)
+            if all(part.live.runs_inline for part in parts):
+                ran = run_parts(parts)
+                for part, each in zip(parts, ran, strict=True):
+                    part.live.cost.record(len(part.batch.observations), each.seconds)
+                self._finish(batch, self._judge_all(parts, ran))
             else:
-                self._run_in_thread(batch, live)
+                self._run_in_thread(batch, parts)
 
     def _is_free(self) -> bool:
         """The model is idle, or will be before its thread could be given more to do."""
@@ -186,30 +206,58 @@ class Batcher:
         # answered by the heuristic, and more may join it.
         return len(self._running) == 1 and 0.0 < left < _AHEAD_SECONDS
 
-    def _run_in_thread(self, batch: Batch, live: Live) -> None:
+    def _run_in_thread(self, batch: Batch, parts: list[Part]) -> None:
         now, rows = time.perf_counter(), len(batch.observations)
-        seconds = live.cost.seconds(rows)
+        seconds = sum(part.live.cost.seconds(len(part.batch.observations)) for part in parts)
         self._runs_until = max(now, self._runs_until if self._running else 0.0) + seconds
         self._running.append(batch)
         self._running_rows += rows
         loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._executor, run, live.policy, batch)
+        future = loop.run_in_executor(self._executor, run_parts, parts)
 
-        def finish(done: "asyncio.Future[Ran]") -> None:
+        def finish(done: "asyncio.Future[list[Ran]]") -> None:
             self._running.popleft()
             self._running_rows -= rows
             ran, heard_at = done.result(), time.perf_counter()
             # With the time to hand it over and to hear of it: who waits pays for these too.
-            live.cost.record(rows, heard_at - max(now, self._freed_at))
+            self._learn_costs(parts, ran, heard_at - max(now, self._freed_at))
             self._freed_at = heard_at
             if not self._running:
                 self._runs_until = 0.0
-            chosen = self._judge(batch, live, ran)
+            chosen = self._judge_all(parts, ran)
             # The model first: it is what there is least of, and goes on while answers are written.
             self._run_waiting()
             self._finish(batch, chosen)
 
         future.add_done_callback(finish)
+
+    def _learn_costs(self, parts: list[Part], ran: list[Ran], seconds: float) -> None:
+        """What was spent beside the models' own time is the first part's."""
+        beside = seconds - sum(each.seconds for each in ran)
+        for part, each in zip(parts, ran, strict=True):
+            part.live.cost.record(len(part.batch.observations), each.seconds + beside)
+            beside = 0.0
+
+    def _judge_all(self, parts: list[Part], ran: list[Ran]) -> Chosen | None:
+        """What of the versions' answers may be given; None where none has one."""
+        chosen = [
+            self._judge(part.batch, part.live, each) for part, each in zip(parts, ran, strict=True)
+        ]
+        if len(parts) == 1:
+            return chosen[0]
+        return merge(
+            parts,
+            [
+                each or self._heuristic_for(part, "model_error")
+                for part, each in zip(parts, chosen, strict=True)
+            ],
+        )
+
+    def _heuristic_for(self, part: Part, reason: Reason) -> Chosen:
+        who = part.live.answered_by
+        return self._fallback.answer(
+            part.batch.observations, part.batch.action_masks, who.version, reason, who.variant
+        )
 
     def _judge(self, batch: Batch, live: Live, ran: Ran) -> Chosen | None:
         """What of the model's answer may be given; None where there is none."""
@@ -218,7 +266,7 @@ class Batcher:
             _log.error("model_failed", policy=self._name, error=decided)
             live.breaker.record(False, ended_at)
             return None
-        self._measure(batch, ran, decided)
+        self._measure(batch, ran, decided, live.answered_by.variant)
         chosen = self._fallback.contain(
             decided, live.answered_by, live.q_bound, batch.observations, batch.action_masks
         )
@@ -240,17 +288,22 @@ class Batcher:
         if not answered.all():
             self._deliver(batch.part(~answered, is_answered=False), chosen.part(~answered))
 
-    def _measure(self, batch: Batch, ran: Ran, decided: Decided) -> None:
+    def _measure(self, batch: Batch, ran: Ran, decided: Decided, variant: str) -> None:
         self._inference_seconds.observe(ran.seconds)
         self._batch_rows.observe(len(decided.actions))
         self._queue_seconds.observe_each(
             [ran.started_at - question.arrived_at for question in batch.questions]
         )
-        self._q_health.observe(decided.q_values, decided.actions)
+        self._q_health[variant].observe(decided.q_values, decided.actions)
 
     def _answer_by_heuristic(self, questions: list[Question], reason: Reason) -> None:
         if questions:
             batch = Batch.of(questions, self._observation_dtype)
+            if self.is_split and self.live is not None:
+                parts = parts_of(batch, self.live, self.withdrawn)
+                given = [self._heuristic_for(part, reason) for part in parts]
+                self._deliver(batch, merge(parts, given))
+                return
             version = None if self.live is None else self.live.answered_by.version
             self._deliver(
                 batch,
@@ -266,6 +319,8 @@ class Batcher:
         batch.tell(chosen)
         self._measure_answers(batch.questions)
         self._log(batch, chosen, False)
+        if self.watch is not None:
+            self.watch(batch, chosen)
 
     def _measure_answers(self, questions: list[Question]) -> None:
         """Take the time of answers that were just handed to their sockets."""

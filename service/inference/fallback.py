@@ -81,6 +81,7 @@ class Fallback:
         action_masks: npt.NDArray[np.bool_] | None,
         version: int | None,
         reason: Reason,
+        variant: str = "stable",
     ) -> Chosen:
         """The heuristic's choice for every row; the constant action should the heuristic fail."""
         masks = legal_actions(action_masks, len(observations), self._declaration.actions.count)
@@ -91,7 +92,7 @@ class Fallback:
             _log.error("heuristic_failed", behaviour=behaviour, error=repr(error))
             behaviour = self._last_behaviour
             actions, propensities = self._last_resort.choose(observations, masks, self._rng)
-        entry = AnsweredBy(version, "stable", "heuristic", reason, behaviour)
+        entry = AnsweredBy(version, variant, "heuristic", reason, behaviour)
         return Chosen(actions, propensities, [entry], None, None)
 
     def contain(
@@ -127,7 +128,8 @@ class Fallback:
         if not len(rows) or chosen.index is None or chosen.q_values is None:
             return
         masks = None if action_masks is None else action_masks[rows]
-        instead = self.answer(observations[rows], masks, chosen.answered_by[0].version, reason)
+        model = chosen.answered_by[0]
+        instead = self.answer(observations[rows], masks, model.version, reason, model.variant)
         chosen.actions[rows], chosen.propensities[rows] = instead.actions, instead.propensities
         chosen.index[rows] = len(chosen.answered_by)
         chosen.answered_by += instead.answered_by

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,9 @@ from contract.records import AnsweredBy
 from service.errors import FallbackRefusedError, ServiceError
 from service.inference.fallback import Chosen
 from service.inference.observations import Rows, stack_rows
+
+if TYPE_CHECKING:
+    from service.inference.live import Live
 
 OnFallback = Literal["heuristic", "error"]
 
@@ -51,6 +54,8 @@ class Question:
     on_durable: Callable[[], None] | None = None
     """Called on the event loop once the decision is on disk."""
     wants_q_values: bool = True
+    lives: "list[Live] | None" = None
+    """The version that is to answer each row; None where that is the stable one for all."""
     is_answered: bool = False
     rows: int = field(init=False)
     """Observations asked about."""

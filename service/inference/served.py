@@ -1,6 +1,7 @@
 """One declared policy as this worker serves it."""
 
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -13,9 +14,12 @@ from service.inference.batcher import Batcher, BatcherLimits
 from service.inference.fallback import REASONS, Chosen, Fallback, Reason
 from service.inference.live import Live
 from service.inference.observations import ObservationDecoder
-from service.inference.questions import Batch
+from service.inference.questions import Batch, Question
 from service.metrics import Metrics
 from service.monitoring.q_health import QHealth
+
+Choose = Callable[[Sequence[str | None], Sequence[int | None] | None], list[Live] | None]
+"""(episode ids, steps) to the version of each row; None where stable answers them all."""
 
 _INLINE_SECONDS: Final = 0.001
 """A model that takes longer over 64 rows leaves the event loop to its own thread."""
@@ -39,7 +43,12 @@ class ServedPolicy:
         """Why the heuristic answers, or why the wanted version is not the one that serves."""
         self.live_since: float | None = None
         self._metrics = metrics
-        self._q_health = QHealth(metrics, name, "stable", declaration.actions.count)
+        count = declaration.actions.count
+        self._q_health = {
+            variant: QHealth(metrics, name, variant, count) for variant in ("stable", "canary")
+        }
+        self.choose: Choose | None = None
+        """Which version answers which row, while episodes are split over several."""
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"model-{name}")
 
         decisions = DecisionLog(name, self.schema_hash, spool)
@@ -60,9 +69,10 @@ class ServedPolicy:
             self._q_health,
             self._executor,
         )
-        for reason in REASONS:
-            metrics.counter("dqn_decisions_total", name, "stable", "heuristic", reason)
-        metrics.counter("dqn_decisions_total", name, "stable", "model", "none")
+        for variant in ("stable", "canary"):
+            for reason in REASONS:
+                metrics.counter("dqn_decisions_total", name, variant, "heuristic", reason)
+            metrics.counter("dqn_decisions_total", name, variant, "model", "none")
         for outcome in ("loaded", "failed"):
             metrics.counter("dqn_policy_loads_total", name, outcome)
         self._show_degraded()
@@ -86,9 +96,33 @@ class ServedPolicy:
         self.batcher.live = live
         self.live_since = time.time()
         profile = live.policy.manifest.profile
-        self._q_health.begin_version(None if profile is None else profile.absolute_q_maximum)
+        self._q_health["stable"].begin_version(
+            None if profile is None else profile.absolute_q_maximum
+        )
         self._show_version(live.policy.manifest.version, 1)
         self.set_fault(None)
+
+    def submit(self, question: Question) -> None:
+        """Take a question; its answer comes by its deadline.
+
+        Raises:
+            OverloadedError: So much is waiting that not even the heuristic is asked.
+        """
+        if self.choose is not None and question.episode_ids is not None:
+            question.lives = self.choose(question.episode_ids, question.steps)
+        self.batcher.submit(question)
+
+    def answer_without_model(self, question: Question, reason: Reason) -> None:
+        """Let the heuristic answer at once."""
+        if self.choose is not None and question.episode_ids is not None:
+            question.lives = self.choose(question.episode_ids, question.steps)
+        self.batcher.answer_without_model(question, reason)
+
+    def set_traffic(self, choose: Choose | None) -> None:
+        """Split episodes over versions from now on; None for all to stable."""
+        self.choose = choose
+        # What waits was told before; it is looked at as long as any such question may be there.
+        self.batcher.is_split = self.batcher.is_split or choose is not None
 
     def set_fault(self, fault: str | None, absence: Reason = "no_model") -> None:
         """Say why the wanted version does not serve; None where it does."""
