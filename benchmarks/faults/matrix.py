@@ -27,7 +27,7 @@ def kill_worker(ring: Ring, rng: random.Random) -> None:
 
 def kill_recorder(ring: Ring, rng: random.Random) -> None:
     """SIGKILL to one recorder, whatever it is just doing."""
-    ring.wait_for_recorders()
+    ring.wait_for_a_shard()
     # Over two passes, so that any moment of one is as likely as any other.
     time.sleep(rng.uniform(0.0, 0.4))
     if recorders := ring.recorders():

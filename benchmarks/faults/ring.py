@@ -22,6 +22,7 @@ from contract.heuristics import ConstantHeuristic
 from contract.segment_reader import read_shipped
 from contract.segments import read_frames, segment_paths
 from contract.streams import NUM_PARTITIONS, POLICIES_KEY, records_key
+from recorder.shards import SUFFIX
 
 _ROOT: Final = Path(__file__).parents[2]
 _WAIT_SECONDS: Final = 600.0
@@ -81,9 +82,10 @@ class Ring:
         own = [each.pid for each in self._recorders if each.poll() is None]
         return own + [pid for pid in self._children() if _is_recorder(pid)]
 
-    def wait_for_recorders(self) -> None:
-        """Wait until one is past its start, and seals."""
-        wait_until(lambda: any(map(_is_listening_to_signals, self.recorders())), "a recorder runs")
+    def wait_for_a_shard(self) -> None:
+        """Wait until a recorder seals: one that only starts is not worth a fault."""
+        before = self._num_shards()
+        wait_until(lambda: self._num_shards() > before, "a recorder seals")
 
     def kill_service(self) -> None:
         """The supervisor and all it has started, at once."""
@@ -161,6 +163,9 @@ class Ring:
         ]
         client.close()
         return not any(lengths)
+
+    def _num_shards(self) -> int:
+        return sum(1 for _ in (self.data / "shards").glob(f"*/raw/[0-9]*{SUFFIX}"))
 
     def _children(self) -> list[int]:
         if self._service is None:

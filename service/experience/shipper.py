@@ -6,7 +6,7 @@ crash before that ships them again; readers know a record by (producer, sequence
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -16,9 +16,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from contract.files import replace_file
-from contract.records import DecisionBatch, Outcome, Record, decode_record, encode_record, take_rows
+from contract.records import decode_record
+from contract.routing import route_content
 from contract.segment_reader import SHIPPED_FILE, SegmentReader, read_shipped, remove_segments
-from contract.streams import POLICIES_KEY, partition_of, records_key
+from contract.streams import POLICIES_KEY, records_key
 from service.experience.durability import Durability
 from service.experience.spool import Spool
 from service.metrics import Metrics
@@ -119,7 +120,7 @@ class Shipper:
         parts: dict[str, list[tuple[int, bytes]]] = {}
         policies = set()
         for sequence, content in batch:
-            for policy, partition, part in _parts(self._spool.producer, content):
+            for policy, partition, part in route_content(self._spool.producer, content):
                 policies.add(policy)
                 parts.setdefault(records_key(policy, partition), []).append((sequence, part))
         pipeline: Any = self._redis.pipeline(transaction=False)
@@ -159,45 +160,8 @@ class Shipper:
         self._up.set(is_up)
 
 
-def route(record: Record) -> Iterator[tuple[str, int, bytes]]:
-    """(policy, partition, encoded record) of each part: the records of an episode share a stream.
-
-    A record without a policy goes to the streams of none, where the recorder looks as well.
-    """
-    if not isinstance(record, DecisionBatch):
-        name = record.episode_id or (
-            f"{record.decision_id}/{record.row}"
-            if isinstance(record, Outcome)
-            else record.transition_id
-        )
-        yield record.policy or "", partition_of(name), encode_record(record)
-        return
-    rows_of: dict[int, list[int]] = {}
-    requests = [
-        (name, row)
-        for name, count in zip(record.decision_ids, record.row_counts, strict=True)
-        for row in range(count)
-    ]
-    for index, (name, row) in enumerate(requests):
-        partition = partition_of(record.episode_ids[index] or f"{name}/{row}")
-        rows_of.setdefault(partition, []).append(index)
-    for partition, rows in rows_of.items():
-        part = record if len(rows_of) == 1 else take_rows(record, rows)
-        yield record.policy, partition, encode_record(part)
-
-
 def _time_of(content: bytes) -> float | None:
     try:
         return decode_record(content).time
     except msgspec.DecodeError:
         return None
-
-
-def _parts(producer: str, content: bytes) -> Iterator[tuple[str, int, bytes]]:
-    try:
-        record = decode_record(content)
-    except msgspec.DecodeError:
-        # Passed on as it is: the recorder keeps what cannot be read where somebody can look at it.
-        yield "", partition_of(producer), content
-        return
-    yield from route(record)

