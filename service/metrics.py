@@ -104,6 +104,23 @@ FAMILIES: Final = (
     Family(
         "dqn_q_value_training_max", "latest", "Largest |Q| met in training.", ("policy", "variant")
     ),
+    Family(
+        "dqn_drift_score", "max",
+        "Of the column nearest to its limit or farthest beyond, in the last full window.",
+        ("policy", "signal", "test"),
+    ),
+    Family(
+        "dqn_drift_threshold", "max", "Limit of that column; NaN where drift is not armed.",
+        ("policy", "signal", "test"),
+    ),
+    Family(
+        "dqn_drift_features_alarming", "max", "Columns beyond a limit in the last full window.",
+        ("policy",),
+    ),
+    Family(
+        "dqn_drift_armed", "max", "1 where the version that serves has a profile to judge by.",
+        ("policy",),
+    ),
     Family("dqn_q_nonfinite_total", "counter", "Rows with a NaN or Inf.", ("policy", "variant")),
     Family(
         "dqn_actions_total", "counter", "Actions the model chose.", ("policy", "variant", "action")

@@ -21,6 +21,7 @@ from service.inference.served import ServedPolicy
 from service.keys import Keys
 from service.messages import Request, Respond, error_reply
 from service.metrics import Counter, Metrics
+from service.monitoring.drift import DriftRules
 from service.rollout.loader import Loader
 from service.rollout.rollout import Rollout
 from service.settings import ServiceSettings
@@ -233,7 +234,12 @@ class Server:
 
     def _declare(self, name: str, declaration: PolicyDeclaration) -> ServedPolicy:
         limits = BatcherLimits(self.settings.batch_max_rows, self.settings.queue_max_rows)
-        return ServedPolicy(name, declaration, limits, self.spool, self.metrics)
+        rules = DriftRules(
+            self.settings.drift_window_rows,
+            self.settings.drift_window_seconds,
+            self.settings.workers,
+        )
+        return ServedPolicy(name, declaration, limits, self.spool, self.metrics, rules)
 
     def _is_idle(self) -> bool:
         return all(served.batcher.is_idle for served in self.policies.values())

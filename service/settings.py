@@ -80,6 +80,12 @@ class ServiceSettings(BaseSettings):
     queue_max_rows: int = Field(default=4096, ge=1)
     """Rows waiting for one policy beyond which the heuristic answers; beyond twice that, 429."""
 
+    drift_window_rows: int = Field(default=2000, ge=200, le=100_000)
+    """Sampled rows that drift is judged by at a time."""
+
+    drift_window_seconds: float = Field(default=900.0, gt=0)
+    """Shortest that such a window lasts; false alarms are counted in windows of this length."""
+
     episodes_max_bytes: int = Field(default=512 * 1024**2, ge=1024 * 1024)
     """Memory for the frame stacks and last answers of open episodes."""
 

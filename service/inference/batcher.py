@@ -25,6 +25,7 @@ from service.inference.policy import Decided
 from service.inference.questions import Batch, Question
 from service.inference.waiting import MARGIN_SECONDS, Waiting
 from service.metrics import Counter, Metrics
+from service.monitoring.drift import Drift
 from service.monitoring.q_health import QHealth
 
 _AHEAD_SECONDS: Final = 0.0005
@@ -63,6 +64,7 @@ class Batcher:
         log: Log,
         metrics: Metrics,
         q_health: Mapping[str, QHealth],
+        drift: Drift,
         executor: Executor,
     ) -> None:
         self._name = name
@@ -71,6 +73,7 @@ class Batcher:
         self._limits = limits
         self._log = log
         self._q_health = q_health
+        self._drift = drift
         self._executor = executor
         self._waiting = Waiting()
         self._running: deque[Batch] = deque()
@@ -267,6 +270,8 @@ class Batcher:
             live.breaker.record(False, ended_at)
             return None
         self._measure(batch, ran, decided, live.answered_by.variant)
+        if live is self.live:
+            self._drift.watch(live.policy, batch.observations, decided, ended_at)
         chosen = self._fallback.contain(
             decided, live.answered_by, live.q_bound, batch.observations, batch.action_masks
         )

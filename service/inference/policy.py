@@ -8,7 +8,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from contract.declaration import legal_actions
-from contract.manifest import ACTION_MASK, ACTIONS, OBSERVATIONS, Q_VALUES, Manifest
+from contract.manifest import ACTION_MASK, ACTIONS, FEATURES, OBSERVATIONS, Q_VALUES, Manifest
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
 _PROVIDERS: Final[dict[Provider, str]] = {
@@ -18,6 +18,10 @@ _PROVIDERS: Final[dict[Provider, str]] = {
 }
 
 
+_OUTPUTS: Final = [ACTIONS, Q_VALUES]
+_WITH_FEATURES: Final = [ACTIONS, Q_VALUES, FEATURES]
+
+
 class Decided(NamedTuple):
     """What the model says of N observations."""
 
@@ -25,6 +29,8 @@ class Decided(NamedTuple):
     """[N]."""
     q_values: npt.NDArray[np.float32]
     """[N, num_actions]."""
+    features: npt.NDArray[np.float32] | None = None
+    """[N, num_features]; None unless they were asked for."""
 
 
 class Policy:
@@ -35,7 +41,8 @@ class Policy:
         self.behaviour = f"{manifest.policy}@{manifest.version}"
         self._session = session
         self._takes_mask = manifest.actions.masked
-        self._outputs = [ACTIONS, Q_VALUES]
+        self.gives_features = False
+        """The next calls give features as well; for bundles that have them."""
 
     def decide(
         self,
@@ -52,8 +59,8 @@ class Policy:
         if self._takes_mask:
             count = self.manifest.actions.count
             feeds[ACTION_MASK] = legal_actions(action_masks, len(observations), count)
-        actions, q_values = self._session.run(self._outputs, feeds)
-        return Decided(actions, q_values)
+        outputs = _WITH_FEATURES if self.gives_features else _OUTPUTS
+        return Decided(*self._session.run(outputs, feeds))
 
 
 def missing_providers(providers: Sequence[Provider]) -> list[Provider]:

@@ -16,6 +16,8 @@ from service.inference.live import Live
 from service.inference.observations import ObservationDecoder
 from service.inference.questions import Batch, Question
 from service.metrics import Metrics
+from service.monitoring.drift import Drift, DriftRules
+from service.monitoring.drift_gauges import DriftGauges
 from service.monitoring.q_health import QHealth
 
 Choose = Callable[[Sequence[str | None], Sequence[int | None] | None], list[Live] | None]
@@ -35,6 +37,7 @@ class ServedPolicy:
         limits: BatcherLimits,
         spool: Spool,
         metrics: Metrics,
+        drift_rules: DriftRules | None = None,
     ) -> None:
         self.name = name
         self.declaration = declaration
@@ -47,6 +50,8 @@ class ServedPolicy:
         self._q_health = {
             variant: QHealth(metrics, name, variant, count) for variant in ("stable", "canary")
         }
+        rules, gauges = drift_rules or DriftRules(), DriftGauges(metrics, name)
+        self._drift = Drift(name, rules, np.random.default_rng(), gauges.show)
         self.choose: Choose | None = None
         """Which version answers which row, while episodes are split over several."""
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"model-{name}")
@@ -67,6 +72,7 @@ class ServedPolicy:
             log,
             metrics,
             self._q_health,
+            self._drift,
             self._executor,
         )
         for variant in ("stable", "canary"):
@@ -99,6 +105,7 @@ class ServedPolicy:
         self._q_health["stable"].begin_version(
             None if profile is None else profile.absolute_q_maximum
         )
+        self._drift.begin_version(None if profile is None else profile.drift)
         self._show_version(live.policy.manifest.version, 1)
         self.set_fault(None)
 
@@ -150,6 +157,7 @@ class ServedPolicy:
             "observation": self.declaration.observation.model_dump(mode="json"),
             "actions": self.declaration.actions.model_dump(mode="json"),
             "heuristic": self.declaration.heuristic.behaviour,
+            "drift": self._drift.describe(),
         }
 
     def close(self) -> None:

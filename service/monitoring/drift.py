@@ -14,6 +14,7 @@ import numpy.typing as npt
 import structlog
 
 from contract.drift_reference import ColumnReference, DriftReference
+from service.inference.policy import Decided, Policy
 from service.monitoring.drift_window import SAMPLED_SHARE, TESTS, DriftWindow, TestName
 
 Signal = Literal["observation", "feature", "q_value"]
@@ -101,6 +102,28 @@ class Drift:
         self._sampled = {signal: [] for signal in self._windows}
         self.report = DriftReport()
         self._publish(self)
+
+    def watch(
+        self, policy: Policy, observations: npt.NDArray[Any], decided: Decided, now: float
+    ) -> None:
+        """See a batch that was answered, and sample a row of it where one is due.
+
+        Where features are judged, the row is of the first batch that was asked for them.
+
+        Args:
+            policy: Which is to give features with its next batch, or is no longer.
+            observations: [N, *shape].
+            decided: What the model said of them.
+            now: A monotonic clock, seconds.
+        """
+        if decided.features is None:
+            if not self.wants(len(decided.actions), now):
+                return
+            if self.needs_features:
+                policy.gives_features = True
+                return
+        policy.gives_features = False
+        self.sample(observations, decided.features, decided.q_values)
 
     def wants(self, num_rows: int, now: float) -> bool:
         """Whether a row of this batch is to be sampled.

@@ -22,6 +22,7 @@ from service.inference.proof import prove
 from service.inference.questions import Answer, OnFallback, Question
 from service.inference.served import ServedPolicy
 from service.metrics import Metrics
+from service.monitoring.drift import DriftRules
 from service.rollout.loader import make_live
 from tests import builders
 
@@ -38,13 +39,16 @@ class Asking:
         *,
         batch_max_rows: int = 256,
         queue_max_rows: int = 4096,
+        drift_rules: DriftRules | None = None,
     ) -> None:
         self.metrics = Metrics()
         self.spool = Spool(data / "spool", LIMITS, self.metrics)
         self.spool.start(asyncio.get_running_loop())
         limits = BatcherLimits(batch_max_rows, queue_max_rows)
         declared = declared or builders.declaration()
-        self.served = ServedPolicy(builders.POLICY, declared, limits, self.spool, self.metrics)
+        self.served = ServedPolicy(
+            builders.POLICY, declared, limits, self.spool, self.metrics, drift_rules
+        )
         self._names = 0
 
     def serve(self, directory: Path, *, runs_inline: bool = True) -> None:

@@ -1,9 +1,16 @@
+import asyncio
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from contract.drift_reference import DriftReference, make_columns
+from service.metrics import Metrics
 from service.monitoring.drift import Drift, DriftRules
 from service.monitoring.drift_window import DriftWindow
+from tests.builders import BIAS, WEIGHTS, profile, write_policy
+from tests.service.asking import Asking
 
 RNG = np.random.default_rng(5)
 REFERENCE = DriftReference(
@@ -146,3 +153,69 @@ def test_each_publication_follows_a_version_or_a_full_window() -> None:
     assert watched.num_published == 2
     watched.live(800)
     assert watched.num_published == 4
+
+
+def served(folder: Path, *, is_armed: bool = True, shift: float = 0.0) -> tuple[Any, Metrics]:
+    """What `/v1/policies` and the metrics tell after two windows of 200 rows behind a batcher.
+
+    The policy is linear and its features are the first three elements of the observation.
+    """
+
+    async def live() -> tuple[Any, Metrics]:
+        asking = Asking(folder, drift_rules=DriftRules(window_rows=200, window_seconds=1e-6))
+        rng = np.random.default_rng(10)
+        armed = profile(drift=_linear_reference() if is_armed else None)
+        asking.serve(write_policy(folder, profile=armed, num_features=3))
+        for _ in range(1_000):
+            await asking.answer(rng.standard_normal((100, 4)) + np.array([0, 0, 0, shift]))
+        told = asking.served.describe()["drift"]
+        await asking.logged()
+        return told, asking.metrics
+
+    return asyncio.run(live())
+
+
+def _linear_reference() -> DriftReference:
+    observations = np.random.default_rng(11).standard_normal((20_000, 4)).astype(np.float32)
+    lengths = np.full(2_000, 10)
+    q_values = observations @ np.array(WEIGHTS, dtype=np.float32).T + np.array(BIAS, np.float32)
+    return DriftReference(
+        observations=make_columns(observations, lengths),
+        features=make_columns(observations[:, :3], lengths),
+        q_values=make_columns(q_values, lengths),
+    )
+
+
+def told_by(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, {"policy": "cartpole", **labels})
+
+
+def test_a_batcher_lets_observations_features_and_q_values_be_judged(tmp_path: Path) -> None:
+    told, metrics = served(tmp_path)
+    assert told["armed"] is True
+    assert told["watched"] == {"observation": 4, "feature": 3, "q_value": 2}
+    assert told["num_drifted"] == 0
+    for signal in ("observation", "feature", "q_value"):
+        labels = {"signal": signal, "test": "level"}
+        score = told_by(metrics, "dqn_drift_score", **labels)
+        limit = told_by(metrics, "dqn_drift_threshold", **labels)
+        assert score is not None
+        assert limit is not None
+        assert score < limit
+    assert told_by(metrics, "dqn_drift_armed") == 1.0
+
+
+def test_a_sensor_that_shifts_behind_a_batcher_is_named_and_counted(tmp_path: Path) -> None:
+    told, metrics = served(tmp_path, shift=1.0)
+    # The features are of the others; both Q-values hang on this one.
+    assert told["drifted"][0] == "observation[3]"
+    assert not any(name.startswith("feature") for name in told["drifted"])
+    assert told_by(metrics, "dqn_drift_features_alarming") == told["num_drifted"]
+
+
+def test_an_adopted_bundle_tells_that_it_is_not_armed(tmp_path: Path) -> None:
+    told, metrics = served(tmp_path, is_armed=False)
+    assert told == {"armed": False, "watched": {}, "drifted": [], "num_drifted": 0}
+    assert told_by(metrics, "dqn_drift_armed") == 0.0
+    labels = {"signal": "observation", "test": "level"}
+    assert np.isnan(told_by(metrics, "dqn_drift_threshold", **labels) or 0.0)

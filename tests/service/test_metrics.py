@@ -242,7 +242,7 @@ def test_a_label_too_many_or_too_few_is_a_mistake() -> None:
 def test_names_say_their_kind_and_no_label_is_open() -> None:
     closed = {
         "policy", "variant", "source", "reason", "route", "code", "action", "stage", "result",
-        "outcome", "version", "release",
+        "outcome", "version", "release", "signal", "test",
     }  # fmt: skip
     for family in FAMILIES:
         assert family.name.startswith("dqn_")
