@@ -1,12 +1,14 @@
 """Where raw records wait to be sealed: a producer's spool, or a Redis stream."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import msgspec
 import redis
 
-from contract.segment_reader import SegmentReader, read_shipped, remove_segments
+from contract.routing import route_content
+from contract.segment_reader import SHIPPED_FILE, SegmentReader, read_shipped, remove_segments
 from contract.streams import NUM_PARTITIONS, POLICIES_KEY, records_key
 from recorder.lease import Lease, Leases
 from recorder.shards import Entry
@@ -36,12 +38,13 @@ class SpoolSource:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._was_shipped = (folder / SHIPPED_FILE).exists()
         self._reader = SegmentReader(folder, read_shipped(folder))
 
     def read(self, max_bytes: int) -> list[Entry]:
         """What the producer has written; made durable here before it is passed on."""
         taken = self._reader.read_durable(max_bytes)
-        return [Entry(self._folder.name, None, sequence, content) for sequence, content in taken]
+        return [entry for sequence, content in taken for entry in self._entries(sequence, content)]
 
     def trim(self) -> None:
         """Remove the segments that were read whole."""
@@ -50,6 +53,15 @@ class SpoolSource:
     def rewind(self) -> None:
         """Start again at what is left."""
         self._reader.rewind(read_shipped(self._folder))
+
+    def _entries(self, sequence: int, content: bytes) -> Iterator[Entry]:
+        producer = self._folder.name
+        if not self._was_shipped:
+            yield Entry(producer, None, sequence, content)
+            return
+        # Some of what was sent last may have come through: its parts are told one by one.
+        for _, partition, part in route_content(producer, content):
+            yield Entry(producer, partition, sequence, part)
 
 
 class StreamSource:

@@ -1,16 +1,25 @@
 import errno
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from contract.files import replace_file
-from contract.records import Record, encode_record
+from contract.records import DecisionBatch, Record, decode_record, encode_record, row_names
+from contract.routing import route
 from contract.segment_reader import SHIPPED_FILE
 from contract.segments import SegmentWriter, recover, segment_paths
 from recorder.seal import Sealer
-from recorder.shards import DEAD_LETTERS, UNNAMED, raw_folder, sealed_policies, shard_numbers
+from recorder.shard_log import Sealable, ShardLog
+from recorder.shards import (
+    DEAD_LETTERS,
+    UNNAMED,
+    Entry,
+    raw_folder,
+    sealed_policies,
+    shard_numbers,
+)
 from recorder.sources import Spools
 from tests.builders import decision_batch, outcome, transition_record
 from tests.contract.crash import dies_at
@@ -119,6 +128,28 @@ def test_records_that_redis_has_are_left_to_who_reads_redis(tmp_path: Path) -> N
     replace_file(folder / SHIPPED_FILE, b"1")
     sealer(tmp_path).seal(NOW)
     assert rewards(tmp_path) == [2.0, 3.0]
+
+
+def test_parts_that_came_through_redis_are_not_sealed_again_from_the_spool(
+    tmp_path: Path,
+) -> None:
+    batch = decision_batch(
+        [[float(row)] * 4 for row in range(6)], decision_ids=["d"], episode_ids=list("abcdef"),
+        steps=[0] * 6,
+    )  # fmt: skip
+    folder = spool(tmp_path / "spool" / "a", batch)
+    replace_file(folder / SHIPPED_FILE, b"-1")
+    (_, partition, part), *others = route(batch)
+    assert others
+    log = ShardLog(tmp_path / "shards", "cartpole")
+    log.append([Sealable(Entry("a", partition, 0, part), 1000.0, None)], NOW, "another")
+    sealer(tmp_path).seal(NOW)
+    names = [
+        name
+        for entry in sealed_entries(log.folder)
+        for name in row_names(cast("DecisionBatch", decode_record(entry.content)))
+    ]
+    assert sorted(names) == [f"d/{row}" for row in range(6)]
 
 
 def test_a_pass_that_fails_removes_nothing_and_is_made_up_for(
