@@ -22,6 +22,8 @@ VERBS: Final = {
     "record": Verb("recorder.__main__", "main", "recorder", "seal the log, watch rewards"),
     "train": Verb("training.__main__", "main", "training", "train a policy"),
     "evaluate": Verb("training.evaluate", "main", "training", "play episodes with a checkpoint"),
+    "sweep": Verb("training.sweep", "main", "scale", "train with varied settings, find the best"),
+    "report": Verb("training.report", "main", "scale", "what runs came to, with pictures"),
     "export": Verb("exporter.export", "main", "exporter", "make a checkpoint the next version"),
     "adopt": Verb("exporter.adopt", "main", "exporter", "serve what another library trained"),
     "policies": Verb("cli.operate", "policies", "client", "what is served, and by whom"),
@@ -31,6 +33,7 @@ VERBS: Final = {
     "unpin": Verb("cli.operate", "unpin", "client", "let the model answer again"),
     "freeze": Verb("cli.operate", "freeze", "client", "stop promotions"),
     "unfreeze": Verb("cli.operate", "unfreeze", "client", "allow promotions again"),
+    "dataset": Verb("cli.dataset", "main", "recorder", "build, show, export, audit what is logged"),
     "doctor": Verb("cli.doctor", "main", "service,client", "look at everything a server needs"),
     "keys": Verb("cli.keys", "main", "service", "make a key and store its hash"),
 }

@@ -34,7 +34,7 @@ class DatasetStore:
 
     def policies(self) -> list[str]:
         """Policies that have a dataset here."""
-        return [name for name in self._names("") if self._names(f"{name}/{_PARTS}")]
+        return [name for name in self._names("") if self.parts(name)]
 
     def parts(self, policy: str) -> list[PartManifest]:
         """A policy's parts, in the order of their episodes; replaced ones are left out."""
