@@ -8,7 +8,7 @@ from torch import Tensor
 from training.sum_tree import SumTree
 
 SMALLEST_PRIORITY = 1e-6
-"""Added to every error, so that nothing is never drawn again."""
+"""Added to every error, so that nothing is never drawn again; no less than one unit."""
 
 _UNIT = float(1 << 20)
 """Priorities are whole multiples of 1 / 2**20: a million of the largest still fit 64 bits."""
@@ -28,7 +28,8 @@ class Priorities:
 
     def admit(self, slots: Slots) -> None:
         """Give what is new the largest priority so far, so that it is soon drawn once."""
-        self._tree.set(slots, self._weights(np.full(len(slots), self._largest)))
+        weight = int(min(self._largest**self._exponent * _UNIT, _LARGEST_WEIGHT))
+        self._tree.set(slots, np.full(len(slots), weight))
 
     def forget(self, slots: Slots) -> None:
         """Draw these no more."""
@@ -62,7 +63,10 @@ class Priorities:
         """Remember how wrong the predictions of these slots were, [N]."""
         priorities = errors + SMALLEST_PRIORITY
         self._largest = max(self._largest, float(priorities.max()))
-        self._tree.set(slots, self._weights(priorities))
+        weights = priorities**self._exponent * _UNIT
+        if self._largest**self._exponent * _UNIT > _LARGEST_WEIGHT:
+            weights = np.minimum(weights, _LARGEST_WEIGHT)
+        self._tree.set(slots, weights.astype(np.int64))
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it, for `load_tensors` of priorities of the same capacity."""
@@ -75,8 +79,3 @@ class Priorities:
         """Take up what `tensors` gave."""
         self._tree.rebuild(tensors["weights"].numpy())
         self._largest = float(tensors["largest"])
-
-    def _weights(self, priorities: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
-        weights = np.minimum(priorities**self._exponent * _UNIT, _LARGEST_WEIGHT)
-        whole: npt.NDArray[np.int64] = np.maximum(weights, 1.0).astype(np.int64)
-        return whole

@@ -75,3 +75,13 @@ def test_restored_priorities_draw_as_the_saved_ones() -> None:
         made.admit(np.array([3]))
         draws.append(made.draw(40, np.random.default_rng(1)).tolist())
     assert draws[0] == draws[1]
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.6, 1.0])
+def test_errors_of_any_size_keep_every_slot_drawable(exponent: float) -> None:
+    made = priorities(exponent, [0.0, 1e30, 1e30])
+    made.admit(np.array([3]))
+    drawn = made.draw(64, np.random.default_rng(0))
+    assert set(drawn.tolist()) <= {0, 1, 2, 3}
+    # What is largest is drawn as often as what is new and taken to be as large.
+    assert shares(made)[1:4] == pytest.approx([shares(made)[1]] * 3, abs=0.003)

@@ -1,0 +1,1 @@
+"""What training costs and reaches, beside the libraries people train with."""

@@ -1,0 +1,124 @@
+"""`python -m benchmarks.training`: this project beside the libraries people train with.
+
+The same environments, networks and budgets, each library in an environment of its own, one
+thread; CPU time, because wall time on a shared machine is the neighbours'.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks.report import Figure, print_figures, write_result
+from benchmarks.training.overestimation import bias_figures, ratio_figures
+from benchmarks.training.processes import ProgramError
+from benchmarks.training.replay import measure_replay
+from benchmarks.training.rivals.environments import LIBRARIES, InstallError, Library, install
+from benchmarks.training.speed import measure_speed
+from benchmarks.training.thresholds import (
+    Trained,
+    cartpole_figures,
+    lunarlander_figures,
+    train_preset,
+)
+
+PARTS = ("replay", "speed", "cartpole", "lunarlander", "apex")
+_PACKAGES = ("torch", "numpy", "gymnasium", "zstandard", "ray")
+_VANILLA = ("--no-double", "--n-step", "1")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure, print and, if asked, write; 1 if a goal is not met."""
+    options = _parse(arguments)
+    torch.set_num_threads(1)
+    libraries = [] if options.alone else _installed()
+    measures: dict[str, Callable[[], list[Figure]]] = {
+        "replay": lambda: measure_replay(quick=options.quick),
+        "speed": lambda: measure_speed(libraries, quick=options.quick),
+        "cartpole": lambda: _cartpole(libraries, options.seeds, quick=options.quick),
+        "lunarlander": lambda: _lunarlander(libraries, options.seeds, quick=options.quick),
+        "apex": lambda: _apex(quick=options.quick),
+    }
+    figures: list[Figure] = []
+    for part in options.parts:
+        print(f"measuring {part}", file=sys.stderr, flush=True)
+        try:
+            figures += measures[part]()
+        except ProgramError as error:
+            print(f"{part} is left out: {error}", file=sys.stderr)
+    print_figures("training", figures)
+    if options.write and not options.quick:
+        command = ["python", "-m", "benchmarks.training", *arguments]
+        print("written to", write_result("training", command, _PACKAGES, figures))
+    return 0 if options.quick or all(figure.met is not False for figure in figures) else 1
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--seeds", type=int, default=5, help="seeds of each preset")
+    parser.add_argument("--alone", action="store_true", help="measure no library beside")
+    parser.add_argument("--quick", action="store_true", help="only show that all of it still runs")
+    parser.add_argument("--write", action="store_true", help="keep the result file")
+    options = parser.parse_args(arguments)
+    options.seeds = 1 if options.quick else options.seeds
+    return options
+
+
+def _installed() -> list[Library]:
+    found = []
+    for library in LIBRARIES:
+        try:
+            install(library)
+        except InstallError as error:
+            print(f"{library.title} is left out: {error}", file=sys.stderr)
+        else:
+            found.append(library)
+    return found
+
+
+def _cartpole(libraries: list[Library], num_seeds: int, *, quick: bool) -> list[Figure]:
+    flags = ("--total-steps", "3000") if quick else ()
+    steps = 3_000 if quick else 50_000
+    ours = _train("cartpole", num_seeds, flags)
+    vanilla = _train("cartpole", num_seeds, (*flags, *_VANILLA))
+    return [
+        *cartpole_figures(ours, _sb3(libraries), steps=steps),
+        *ratio_figures("CartPole, double", ours, vanilla),
+    ]
+
+
+def _lunarlander(libraries: list[Library], num_seeds: int, *, quick: bool) -> list[Figure]:
+    flags = ("--total-steps", "6000") if quick else ()
+    steps = 1_000 if quick else 100_000
+    ours = _train("lunarlander", num_seeds, flags)
+    vanilla = _train("lunarlander", num_seeds, (*flags, *_VANILLA))
+    return [
+        *lunarlander_figures(ours, _sb3(libraries), steps=steps),
+        *bias_figures("LunarLander, double", ours, vanilla),
+    ]
+
+
+def _apex(*, quick: bool) -> list[Figure]:
+    # Only this part needs Ray, which takes seconds to import.
+    from benchmarks.training.apex import measure
+
+    return measure(quick=quick)
+
+
+def _train(preset: str, num_seeds: int, flags: tuple[str, ...]) -> list[Trained]:
+    with tempfile.TemporaryDirectory() as folder:
+        return [
+            train_preset(preset, seed, Path(folder) / str(seed), flags) for seed in range(num_seeds)
+        ]
+
+
+def _sb3(libraries: list[Library]) -> Library | None:
+    return next((each for each in libraries if each.name == "train-sb3"), None)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,69 @@
+"""The common setting: CartPole, an MLP of 2 x 128, batches of 64, one update a step, one thread."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.report import Figure
+from benchmarks.training.processes import ROOT, cpu_seconds_a_step
+from benchmarks.training.rivals.environments import Library
+
+OURS = (
+    *(sys.executable, "-m", "training", "--out", "run", "--no-tensorboard"),
+    *("--environment-id", "CartPole-v1", "--num-environments", "1"),
+    *("--hidden-sizes", "128,128", "--batch-size", "64", "--optimiser-epsilon", "1e-8"),
+    *("--steps-between-updates", "1", "--updates-per-round", "1", "--learning-starts", "1000"),
+    *("--replay-capacity", "10000", "--target-sync-steps", "1000"),
+    *("--evaluation-every-steps", "1000000", "--checkpoint-every-steps", "1000000"),
+    *("--evaluation-episodes", "1"),
+)
+COMPILED, IN_PARTS = ("--compile-updates", "always"), ("--compile-updates", "never")
+CLEANRL_FLAGS = (
+    *("--env-id", "CartPole-v1", "--cuda", "False", "--batch-size", "64"),
+    *("--train-frequency", "1", "--learning-starts", "1000", "--learning-rate", "1e-3"),
+)
+GOAL_RATIO = 2.0
+
+
+def measure_speed(libraries: Sequence[Library], *, quick: bool) -> list[Figure]:
+    """Updates a CPU second of this project and of each library, in turn."""
+    lengths = (1_200, 1_700) if quick else (2_000, 7_000)
+    # The project is found from the folder of a run, which is another.
+    os.environ["PYTHONPATH"] = str(ROOT)
+    ours = 1.0 / cpu_seconds_a_step((*OURS, *COMPILED), "--total-steps", lengths)
+    in_parts = 1.0 / cpu_seconds_a_step((*OURS, *IN_PARTS), "--total-steps", lengths)
+    rates = {
+        library.title: 1.0
+        / cpu_seconds_a_step((library.python, *_arguments(library)), _steps_flag(library), lengths)
+        for library in libraries
+    }
+    figures = [
+        Figure("common setting, this project, update in parts", in_parts, "updates/CPU s"),
+        *(
+            Figure(f"common setting, {title}", rate, "updates/CPU s", ratio=ours / rate)
+            for title, rate in rates.items()
+        ),
+    ]
+    fastest = max(rates, key=lambda title: rates[title]) if rates else None
+    ratio = None if fastest is None else ours / rates[fastest]
+    return [
+        Figure(
+            "common setting, this project, update compiled as one function",
+            ours,
+            "updates/CPU s",
+            goal=f"at least {GOAL_RATIO:g} times the fastest library",
+            rival=None if fastest is None else f"{fastest}: {rates[fastest]:.0f}",
+            ratio=ratio,
+            met=None if ratio is None else ratio >= GOAL_RATIO,
+        ),
+        *figures,
+    ]
+
+
+def _arguments(library: Library) -> tuple[str | Path, ...]:
+    return (*library.command, *(CLEANRL_FLAGS if library.name == "train-cleanrl" else ()))
+
+
+def _steps_flag(library: Library) -> str:
+    return "--total-timesteps" if library.name == "train-cleanrl" else "--steps"
