@@ -63,12 +63,14 @@ class SumTree:
         ends = top.cumsum()
         nodes = ends.searchsorted(positions, side="right")
         rest = positions - ends[nodes] + top[nodes]
-        rows = np.arange(len(positions))
+        # Of each position's first child in flat arrays: plain takes cost least.
+        firsts = np.arange(0, len(positions) * FAN_OUT, FAN_OUT)
         for level in self._levels[-2::-1]:
             children = level.reshape(-1, FAN_OUT).take(nodes, axis=0)
             ends = children.cumsum(axis=1)
-            child = (ends <= rest[:, np.newaxis]).sum(axis=1)
-            rest = rest - ends[rows, child] + children[rows, child]
+            child = (ends > rest[:, np.newaxis]).argmax(axis=1)
+            chosen = firsts + child
+            rest = rest - ends.take(chosen) + children.take(chosen)
             nodes = nodes * FAN_OUT + child
         return nodes
 
