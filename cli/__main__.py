@@ -34,6 +34,7 @@ VERBS: Final = {
     "freeze": Verb("cli.operate", "freeze", "client", "stop promotions"),
     "unfreeze": Verb("cli.operate", "unfreeze", "client", "allow promotions again"),
     "dataset": Verb("cli.dataset", "main", "recorder", "build, show, export, audit what is logged"),
+    "spool": Verb("cli.spool", "main", "recorder", "empty or put away a spool; dead letters"),
     "doctor": Verb("cli.doctor", "main", "service,client", "look at everything a server needs"),
     "keys": Verb("cli.keys", "main", "service", "make a key and store its hash"),
 }

@@ -6,7 +6,7 @@ between reading, sealing and trimming costs a repeat that is recognised.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -71,7 +71,7 @@ class Sealer:
             for source in sources:
                 taken.append((source, source.read(share_bytes)))
             read = [entry for _, entries in taken for entry in entries]
-            for policy, sealables in sorted(_by_policy(read).items()):
+            for policy, sealables in sorted(group_by_policy(read).items()):
                 manifest = self._log_of(policy).append(sealables, now, self._name)
                 if manifest is not None:
                     self._on_sealed(manifest)
@@ -110,12 +110,13 @@ def _size(entry: Entry) -> int:
     return len(entry.content)
 
 
-def _by_policy(entries: Iterable[Entry]) -> dict[str, Sequence[Sealable]]:
+def group_by_policy(entries: Iterable[Entry]) -> dict[str, list[Sealable]]:
+    """Entries by the policy whose shards they belong to, in order."""
     groups: dict[str, list[Sealable]] = {}
     for entry in entries:
         policy, sealable = read_sealable(entry)
         groups.setdefault(policy, []).append(sealable)
-    return dict(groups)
+    return groups
 
 
 def _schema_hash(record: Record) -> str | None:

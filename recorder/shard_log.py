@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from uuid import uuid4
 
-import msgspec
-
 from contract.files import make_directory, sync_directory, write_synced
 from recorder.shards import (
     FORMAT_VERSION,
@@ -18,6 +16,7 @@ from recorder.shards import (
     Range,
     ShardManifest,
     encode_blocks,
+    encode_shard,
     is_sealed,
     lane_of,
     raw_folder,
@@ -59,12 +58,24 @@ class ShardLog:
         return known
 
     def append(
-        self, sealables: Sequence[Sealable], now: float, sealed_by: str
+        self,
+        sealables: Sequence[Sealable],
+        now: float,
+        sealed_by: str,
+        *,
+        are_known_new: bool = False,
     ) -> ShardManifest | None:
         """Seal what is not sealed yet into the next shard; None where all of it was.
 
         Entries of one producer and partition come in the order of their sequence numbers; one that
         stands at or below a number that is sealed is a repeat, and left out.
+
+        Args:
+            sealables: What to seal.
+            now: Unix seconds.
+            sealed_by: Who does.
+            are_known_new: The caller has looked: no shard holds any of them, though later ones of
+                the same producers are sealed.
 
         Raises:
             OSError: Nothing was sealed.
@@ -73,12 +84,12 @@ class ShardLog:
         while True:
             newest = self.newest()
             positions = {} if newest is None else newest.positions
-            fresh = _fresh(sealables, positions)
+            fresh = _fresh(sealables, {} if are_known_new else positions)
             if not fresh:
                 return None
             number = 1 if newest is None else newest.number + 1
             body = encode_blocks(each.entry for each in fresh)
-            manifest = _describe(self.policy, number, fresh, positions, body, now, sealed_by)
+            manifest = describe(self.policy, number, fresh, positions, body, now, sealed_by)
             if self._take_number(manifest, body):
                 self._newest = manifest
                 return manifest
@@ -95,7 +106,7 @@ class ShardLog:
         """Make a shard visible; False where another sealer took its number first."""
         temporary = self.folder / f".{manifest.number:012d}.{uuid4().hex}.tmp"
         try:
-            write_synced(temporary, msgspec.json.encode(manifest) + b"\n" + body)
+            write_synced(temporary, encode_shard(manifest, body))
             # A rename would replace a shard that stands there already.
             os.link(temporary, shard_path(self.folder, manifest.number))
         except FileExistsError:
@@ -120,7 +131,7 @@ def _fresh(sealables: Sequence[Sealable], positions: dict[str, Position]) -> lis
     return sorted(fresh, key=lambda each: lane_of(each.entry.producer, each.entry.partition))
 
 
-def _describe(
+def describe(
     policy: str,
     number: int,
     fresh: Sequence[Sealable],
@@ -129,12 +140,17 @@ def _describe(
     now: float,
     sealed_by: str,
 ) -> ShardManifest:
+    """The manifest of entries that stand together by producer and partition."""
     lanes = groupby(fresh, key=lambda each: (each.entry.producer, each.entry.partition))
     ranges = [
         _range(producer, partition, [each.entry.sequence for each in group])
         for (producer, partition), group in lanes
     ]
-    reached = {lane_of(each.producer, each.partition): Position(each.last, now) for each in ranges}
+    reached = {
+        lane: Position(max(each.last, positions[lane].sequence if lane in positions else -1), now)
+        for each in ranges
+        for lane in (lane_of(each.producer, each.partition),)
+    }
     return ShardManifest(
         format_version=FORMAT_VERSION,
         policy=policy,

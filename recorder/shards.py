@@ -150,7 +150,7 @@ def read_manifest(path: Path) -> ShardManifest:
         ShardError: It is no manifest.
     """
     with path.open("rb") as file:
-        return _parse_manifest(path, file.readline())
+        return _parse_manifest(str(path), file.readline())
 
 
 def read_entries(path: Path) -> Iterator[Entry]:
@@ -159,20 +159,7 @@ def read_entries(path: Path) -> Iterator[Entry]:
     Raises:
         ShardError: The file is not what was sealed.
     """
-    line, _, body = path.read_bytes().partition(b"\n")
-    manifest = _parse_manifest(path, line)
-    if hashlib.sha256(body).hexdigest() != manifest.sha256:
-        raise ShardError(f"{path}: the records are not those that were sealed")
-    decompressor = zstandard.ZstdDecompressor()
-    offset = 0
-    while offset < len(body):
-        (length,) = _LENGTH.unpack_from(body, offset)
-        offset += _LENGTH.size
-        packed = memoryview(body)[offset : offset + length]
-        block = _BLOCK_DECODER.decode(decompressor.decompress(packed, _MAX_UNPACKED_BYTES))
-        offset += length
-        for sequence, content in zip(block.sequences, block.records, strict=True):
-            yield Entry(block.producer, block.partition, sequence, content)
+    return decode_shard(str(path), path.read_bytes())[1]
 
 
 def read_records(path: Path) -> Iterator[tuple[str, int, Record]]:
@@ -183,6 +170,24 @@ def read_records(path: Path) -> Iterator[tuple[str, int, Record]]:
     """
     for entry in read_entries(path):
         yield entry.producer, entry.sequence, decode_record(entry.content)
+
+
+def encode_shard(manifest: ShardManifest, body: bytes) -> bytes:
+    """A whole shard."""
+    return msgspec.json.encode(manifest) + b"\n" + body
+
+
+def decode_shard(name: str, content: bytes) -> tuple[ShardManifest, Iterator[Entry]]:
+    """A shard's manifest and its entries, once all of it was checked.
+
+    Raises:
+        ShardError: The content is not what was sealed.
+    """
+    line, _, body = content.partition(b"\n")
+    manifest = _parse_manifest(name, line)
+    if hashlib.sha256(body).hexdigest() != manifest.sha256:
+        raise ShardError(f"{name}: the records are not those that were sealed")
+    return manifest, _decode_blocks(body)
 
 
 def encode_blocks(entries: Iterable[Entry]) -> bytes:
@@ -207,6 +212,19 @@ def encode_blocks(entries: Iterable[Entry]) -> bytes:
     return bytes(body)
 
 
+def _decode_blocks(body: bytes) -> Iterator[Entry]:
+    decompressor = zstandard.ZstdDecompressor()
+    offset = 0
+    while offset < len(body):
+        (length,) = _LENGTH.unpack_from(body, offset)
+        offset += _LENGTH.size
+        packed = memoryview(body)[offset : offset + length]
+        block = _BLOCK_DECODER.decode(decompressor.decompress(packed, _MAX_UNPACKED_BYTES))
+        offset += length
+        for sequence, content in zip(block.sequences, block.records, strict=True):
+            yield Entry(block.producer, block.partition, sequence, content)
+
+
 def _cut(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     block: list[Entry] = []
     size = 0
@@ -220,13 +238,13 @@ def _cut(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
         yield block
 
 
-def _parse_manifest(path: Path, line: bytes) -> ShardManifest:
+def _parse_manifest(name: str, line: bytes) -> ShardManifest:
     try:
         manifest = _MANIFEST_DECODER.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ShardError(f"{path}: the first line is no manifest: {error}") from error
+        raise ShardError(f"{name}: the first line is no manifest: {error}") from error
     if manifest.format_version != FORMAT_VERSION:
         raise ShardError(
-            f"{path}: expected format {FORMAT_VERSION}, found {manifest.format_version}"
+            f"{name}: expected format {FORMAT_VERSION}, found {manifest.format_version}"
         )
     return manifest

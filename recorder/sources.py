@@ -41,6 +41,11 @@ class SpoolSource:
         self._was_shipped = (folder / SHIPPED_FILE).exists()
         self._reader = SegmentReader(folder, read_shipped(folder))
 
+    @property
+    def position(self) -> int:
+        """Sequence number of the last record that was read."""
+        return self._reader.position
+
     def read(self, max_bytes: int) -> list[Entry]:
         """What the producer has written; made durable here before it is passed on."""
         taken = self._reader.read_durable(max_bytes)
@@ -160,6 +165,17 @@ class Spools:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+class OneSpool:
+    """The folder of one producer that is gone."""
+
+    def __init__(self, folder: Path) -> None:
+        self._source = SpoolSource(folder)
+
+    def find(self) -> list[Source]:
+        """The folder."""
+        return [self._source]
 
 
 class Streams:

@@ -26,10 +26,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {
         "contract",
         "dqn_client",
+        "recorder.archive",
         "recorder.audit",
         "recorder.dataset",
+        "recorder.seal",
         "recorder.settings",
         "recorder.shards",
+        "recorder.sources",
         "service.inference",
         "service.keys",
         "service.settings",
