@@ -28,6 +28,7 @@ _PACKAGES = ("ale-py", "numpy", "pyarrow", "zstandard")
 _GAMES = ("pong", "breakout")
 _QUICK_TRANSITIONS = 20_000
 _RANDOM_BATCHES = 400
+_QUICK_BATCHES = 20
 _MILLION = 1_000_000
 _GOAL_GIGABYTES = 0.5
 _GOAL_RATE = 20_000.0
@@ -65,7 +66,9 @@ class GameResult(NamedTuple):
         return sum(part.size_bytes for part in self.parts)
 
 
-def run_game(game: str, num_transitions: int, root: Path, seed: int) -> GameResult:
+def run_game(
+    game: str, num_transitions: int, root: Path, seed: int, random_batches: int
+) -> GameResult:
     """Play, store and read back."""
     assembler = Assembler()
     writer = PartWriter(DatasetStore(root), created_at=time.time())
@@ -84,7 +87,7 @@ def run_game(game: str, num_transitions: int, root: Path, seed: int) -> GameResu
         parts,
         spent,
         read_in_order(root, game),
-        read_at_random(root, game, _RANDOM_BATCHES),
+        read_at_random(root, game, random_batches),
     )
 
 
@@ -153,9 +156,10 @@ def main(arguments: list[str]) -> int:
     """Run the benchmark; 1 if a goal is not met."""
     settings = CliApp.run(ExperienceBenchmark, cli_args=arguments)
     transitions = _QUICK_TRANSITIONS if settings.quick else settings.transitions
+    random_batches = _QUICK_BATCHES if settings.quick else _RANDOM_BATCHES
     with tempfile.TemporaryDirectory() as folder:
         results = [
-            run_game(game, transitions // len(_GAMES), Path(folder), seed)
+            run_game(game, transitions // len(_GAMES), Path(folder), seed, random_batches)
             for seed, game in enumerate(_GAMES)
         ]
     figures = summarise(results)

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recorder.dataset import tables
 from recorder.dataset.load import Dataset, Selection, read_dataset
 from recorder.dataset.manifest import DatasetError
 from recorder.dataset.store import DatasetStore
@@ -175,3 +176,28 @@ def test_stacks_of_frames_are_loaded_as_they_were_acted_on(tmp_path: Path) -> No
     order = np.random.default_rng(5).permutation(100)
     taken = dataset.sampler().take(order)
     np.testing.assert_array_equal(taken.observations, stacks[order])
+
+
+def test_a_part_of_many_row_groups_is_read_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_ROW_GROUP", 3)
+    acted = [MODEL, HEURISTIC, MODEL, HEURISTIC]
+    dataset = dataset_of(
+        tmp_path,
+        *(
+            record
+            for number, who in enumerate(acted)
+            for record in episode_records(
+                f"e{number}", [number] * 5, begin=1000.0 * (number + 1), answered_by=who
+            )
+        ),
+    )
+    found = dataset.load()
+    assert [dataset.behaviours[code] for code in found.behaviours[::5]] == [
+        who.behaviour for who in acted
+    ]
+    check_transitions(found)
+    assert [episode.behaviours for episode in dataset.episodes()] == [
+        (who.behaviour,) for who in acted
+    ]
