@@ -125,6 +125,24 @@ FAMILIES: Final = (
     Family(
         "dqn_actions_total", "counter", "Actions the model chose.", ("policy", "variant", "action")
     ),
+    Family("dqn_canary_share", "max", "Share of new episodes on the canary.", ("policy",)),
+    Family(
+        "dqn_guardrails_fired_total", "counter", "Canaries that a worker took off.", ("policy",)
+    ),
+    Family("dqn_shadow_rows_total", "counter", "Rows that the shadow was asked of.", ("policy",)),
+    Family(
+        "dqn_shadow_disagreements_total", "counter", "Rows where the shadow would act otherwise.",
+        ("policy",),
+    ),
+    Family(
+        "dqn_shadow_fallbacks_total", "counter", "Rows that the shadow could not have answered.",
+        ("policy",),
+    ),
+    Family(
+        "dqn_shadow_q_gap", "histogram", "Difference of the largest Q-value, shadow and live.",
+        ("policy",), (0.001, 0.003, 0.01, 0.03, *_POSITIVE),
+    ),
+    Family("dqn_shadow_seconds", "histogram", "One call of the shadow.", ("policy",), _SECONDS),
     Family("dqn_outcomes_total", "counter", "Outcomes received.", ("result",)),
     Family("dqn_records_total", "counter", "Records by how far they got.", ("stage",)),
     Family("dqn_spool_bytes", "sum", "Size of the spool."),

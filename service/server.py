@@ -221,7 +221,7 @@ class Server:
         finally:
             first_look.cancel()
         while True:
-            await asyncio.sleep(self.settings.reload_seconds)
+            await asyncio.sleep(self.loader.pause_seconds(self.settings.reload_seconds))
             self.episodes.drop_silent()
             await self._look_safely()
 

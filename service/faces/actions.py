@@ -107,7 +107,7 @@ def decide(server: Server, request: Request, respond: Respond) -> None:
             reply = _reply(served, decision_id, answer, body.include_q_values, is_msgpack)
         respond(reply)
 
-    served.batcher.submit(
+    served.submit(
         Question(
             decision_id,
             observations,

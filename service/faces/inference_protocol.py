@@ -159,7 +159,7 @@ def _ask(server: Server, request: Request, respond: Respond) -> None:
             )
         respond(reply)
 
-    served.batcher.submit(
+    served.submit(
         Question(
             decision_id,
             observations,

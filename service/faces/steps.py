@@ -180,9 +180,9 @@ def _ask(
         on_durable=note_durable,
     )
     if episode.has_history:
-        served.batcher.submit(question)
+        served.submit(question)
     else:
-        served.batcher.answer_without_model(question, "no_history")
+        served.answer_without_model(question, "no_history")
 
 
 def _finish(

@@ -20,8 +20,8 @@ from service.monitoring.drift import Drift, DriftRules
 from service.monitoring.drift_gauges import DriftGauges
 from service.monitoring.q_health import QHealth
 
-Choose = Callable[[Sequence[str | None], Sequence[int | None] | None], list[Live] | None]
-"""(episode ids, steps) to the version of each row; None where stable answers them all."""
+Choose = Callable[[Sequence[str | None], Sequence[int | None] | None], list[Live]]
+"""(episode ids, steps) to the version of each row."""
 
 _INLINE_SECONDS: Final = 0.001
 """A model that takes longer over 64 rows leaves the event loop to its own thread."""
@@ -51,6 +51,7 @@ class ServedPolicy:
             variant: QHealth(metrics, name, variant, count) for variant in ("stable", "canary")
         }
         rules, gauges = drift_rules or DriftRules(), DriftGauges(metrics, name)
+        self._canary_shown: int | None = None
         self._drift = Drift(name, rules, np.random.default_rng(), gauges.show)
         self.choose: Choose | None = None
         """Which version answers which row, while episodes are split over several."""
@@ -128,8 +129,24 @@ class ServedPolicy:
     def set_traffic(self, choose: Choose | None) -> None:
         """Split episodes over versions from now on; None for all to stable."""
         self.choose = choose
-        # What waits was told before; it is looked at as long as any such question may be there.
-        self.batcher.is_split = self.batcher.is_split or choose is not None
+        # What waits was told before: it is looked at until nothing of it can be left.
+        was_split = self.batcher.is_split and not self.batcher.is_idle
+        self.batcher.is_split = choose is not None or was_split
+
+    def show_canary(self, live: Live | None) -> None:
+        """Say which version is on trial."""
+        version = None if live is None else live.policy.manifest.version
+        if version == self._canary_shown:
+            return
+        for each, value in ((self._canary_shown, 0.0), (version, 1.0)):
+            if each is not None:
+                labels = (self.name, "canary", str(each))
+                self._metrics.counter("dqn_policy_info", *labels).set(value)
+        self._canary_shown = version
+        if live is not None:
+            profile = live.policy.manifest.profile
+            maximum = None if profile is None else profile.absolute_q_maximum
+            self._q_health["canary"].begin_version(maximum)
 
     def set_fault(self, fault: str | None, absence: Reason = "no_model") -> None:
         """Say why the wanted version does not serve; None where it does."""

@@ -18,13 +18,13 @@ _NEWS: Final = 1.1
 """The bound on stable's rate is computed anew when its rows have grown by so much."""
 
 TOLERANCES: Final = {
-    "fallback": 0.004,
     "nonfinite": 0.004,
     "error": 0.001,
     "deadline": 0.01,
     "q_bound": 0.004,
+    "fallback": 0.004,
 }
-"""By how much of its rows a canary may fail oftener than stable does."""
+"""By how much of its rows a canary may fail oftener than stable; what says most comes first."""
 
 
 class Rows(NamedTuple):

@@ -33,6 +33,7 @@ from service.inference.policy import Policy, Provider
 from service.inference.proof import check_declared, prove, prove_in_child
 from service.inference.served import ServedPolicy
 from service.metrics import Metrics
+from service.rollout.conduct import CONDUCT_SECONDS, Conduct
 from service.rollout.rollout import Rollout
 
 Stamp = tuple[tuple[str, int, int], ...]
@@ -77,6 +78,7 @@ class Loader:
         """Proven and warm, so that becoming stable, or canary, is one pointer."""
         self._checked: dict[str, Live] = {}
         """What was proven last, most often to be promoted at once."""
+        self._conducts: dict[str, Conduct] = {}
         self._why_not: dict[tuple[str, int], str] = {}
         self._looking = asyncio.Lock()
         self.faults: dict[str, str] = {}
@@ -96,7 +98,20 @@ class Loader:
                 if state.stable is not None:
                     await self._bring_to(served, state.stable)
                 await self._keep_warm(served, state)
+                self._conduct(served).apply(state, self.warm(served.name))
             await asyncio.to_thread(self._tell)
+
+    def pause_seconds(self, longest: float) -> float:
+        """How long to wait before the next look."""
+        is_trial = any(state.open_rollout is not None for state in self._rollout.states.values())
+        return min(longest, CONDUCT_SECONDS) if is_trial else longest
+
+    def _conduct(self, served: ServedPolicy) -> Conduct:
+        conduct = self._conducts.get(served.name)
+        if conduct is None:
+            conduct = Conduct(served, self._rollout, self.who, self._metrics)
+            self._conducts[served.name] = conduct
+        return conduct
 
     def warm(self, policy: str) -> dict[int, Live]:
         """Versions of a policy that can take traffic at once."""
@@ -105,6 +120,8 @@ class Loader:
     async def withdraw(self) -> None:
         """This worker stops: no rollout is to wait for it."""
         await asyncio.to_thread(self._replicas.forget, self.who)
+        for conduct in self._conducts.values():
+            conduct.close()
 
     async def check(self, policy: str, version: int) -> None:
         """Read a version and hold it to everything, without serving it; what is resident has been.
@@ -152,6 +169,8 @@ class Loader:
             await self._report_failure(served, version, str(error))
             return
         self._hold(served, live)
+        # First who keeps to another version: no open episode is to be moved by the swap.
+        self._conduct(served).apply(self._rollout.state(served.name), self.warm(served.name))
         served.go_live(live)
         self._metrics.counter("dqn_policy_loads_total", served.name, "loaded").add()
         took = round(time.perf_counter() - began_at, 3)
