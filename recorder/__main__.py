@@ -4,6 +4,7 @@ import logging
 import os
 import select
 import signal
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
@@ -12,14 +13,17 @@ from typing import Final
 import structlog
 from prometheus_client import start_http_server
 
+from contract.ledger import LEDGER_FILE, FileLedger
 from recorder.dataset.store import DatasetStore
 from recorder.hacking import quarantine_in
+from recorder.judge import Judge
 from recorder.manifests import Manifests
 from recorder.metrics import RecorderMetrics
 from recorder.observe import Consumer
 from recorder.process import AlreadyRecordedError, Recorder
 from recorder.reward_health_metrics import HealthMetrics, RewardHealth
 from recorder.reward_metrics import RewardMetrics
+from recorder.rollout_metrics import RolloutMetrics
 from recorder.settings import RecorderSettings, SettingsError
 
 MISCONFIGURED: Final = 2
@@ -41,10 +45,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metrics = RecorderMetrics()
         health = HealthMetrics(metrics.registry)
         manifests = Manifests(settings.data / "policies")
+        rollouts = RolloutMetrics(metrics.registry)
         quarantine = quarantine_in(DatasetStore(settings.data / "datasets"))
 
         def make_consumers() -> list[Consumer]:
-            return [RewardMetrics(metrics), RewardHealth(health, manifests.find, quarantine)]
+            return [
+                RewardMetrics(metrics),
+                RewardHealth(health, manifests.find, quarantine),
+                make_judge(settings, rollouts),
+            ]
 
         recorder = Recorder(settings, metrics, make_consumers)
     except SettingsError as error:
@@ -57,6 +66,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _tell_metrics(settings, metrics)
     recorder.run(wait)
     return 0
+
+
+def make_judge(settings: RecorderSettings, metrics: RolloutMetrics) -> Judge:
+    """The judge of these shards; after a restart it holds the lease that it held before."""
+    shards = settings.shards_folder.resolve()
+    return Judge(
+        FileLedger(settings.data / "policies" / LEDGER_FILE),
+        shards / "evidence",
+        f"recorder {socket.gethostname()}:{shards}",
+        metrics.show,
+    )
 
 
 def configure_logs(level: str, *, as_json: bool) -> None:
