@@ -1,5 +1,6 @@
 """One episode whose end is not known yet: what was decided, what was reported, what is finished."""
 
+from itertools import chain
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -52,7 +53,7 @@ class OpenEpisode:
         self.touched_at = 0.0
         """Time of the latest record, Unix seconds."""
         self.since = float("inf")
-        """Time of the earliest record, Unix seconds."""
+        """Time of the earliest record that what is not cut off was made of, Unix seconds."""
         self.held_bytes = 0
         self.policy: str | None = None
         self._decisions: dict[int, Decided] = {}
@@ -205,6 +206,7 @@ class OpenEpisode:
         orphans = [step for step in self._outcomes if step < end]
         for step in orphans:
             self.held_bytes -= sum(map(outcome_bytes, self._outcomes.pop(step)))
+        self.since = self._earliest()
         return Piece(episode, names, len(orphans))
 
     def summary(self) -> Episode | None:
@@ -254,6 +256,13 @@ class OpenEpisode:
     def _touch(self, time: float) -> None:
         self.since = min(self.since, time)
         self.touched_at = max(self.touched_at, time)
+
+    def _earliest(self) -> float:
+        outcomes = chain(self._settled.values(), *self._outcomes.values())
+        times = [each.time for each in self._decisions.values()]
+        times += [each.time for each in outcomes]
+        times += [each.decided_at for each in self._finished.values()]
+        return min(times, default=self.touched_at)
 
     def _note_end(self, step: int, outcome: Outcome) -> None:
         is_end = outcome.terminated or outcome.truncated

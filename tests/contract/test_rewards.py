@@ -134,6 +134,8 @@ def test_a_task_that_never_ends_is_cut_at_its_horizon_and_held_in_little_memory(
         items += join.add(report("e", step, float(step // 10), time=100.5 + step))
         pieces += episodes_in(items)
         held.append(join.held_bytes)
+    # Step 100 is open, and nothing older is needed to go on.
+    assert join.open_since == 200.0
     assert [piece.episode_id for piece in pieces] == [f"e#{number}" for number in range(10)]
     assert {(piece.ending, piece.is_complete) for piece in pieces} == {("truncated", True)}
     assert [piece.episode_return for piece in pieces] == [10.0 * number for number in range(10)]
