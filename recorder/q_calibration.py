@@ -19,7 +19,8 @@ _WINDOW_PAIRS: Final = 2000
 _MIN_PAIRS: Final = 50
 _MOST_BORROWED: Final = 0.1
 """Of a return: how much of it may be the model's own word about what lay beyond a cut."""
-_LEAST_SCALE: Final = 0.1
+_LEAST_SCALE: Final = 0.25
+"""Of the mean return: the least sd that a gap is measured in."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def consistency_gaps(trace: Trace, rewards: Floats, discount: float) -> list[flo
 
 def calibrate(promises: Floats, returns: Floats) -> Calibration:
     """Sum up pairs, [N] each, at least ten."""
-    # Returns that never vary (a pole that never falls) have no sd to be measured in.
+    # Returns that hardly vary (a pole that never falls) have no sd to be measured in.
     scale = max(float(returns.std()), _LEAST_SCALE * abs(float(returns.mean())), 1e-9)
     variance = float(promises.var())
     covariance = float(np.mean((promises - promises.mean()) * (returns - returns.mean())))

@@ -69,7 +69,7 @@ class HealthMetrics:
         )
         self.quarantined = Counter(
             "dqn_episodes_quarantined_total",
-            "Episodes kept out of retraining, by the check that they did not pass.",
+            "Episodes kept out of retraining, by the first check that they did not pass.",
             ["policy", "test"],
             registry=registry,
         )
@@ -201,8 +201,8 @@ class RewardHealth:
         return self._checks[policy]
 
     def _catch(self, caught: Caught) -> None:
-        for check in caught.checks:
-            self._metrics.quarantined.labels(caught.policy, check).inc()
+        # Once an episode, so that the counts of all checks add up to episodes.
+        self._metrics.quarantined.labels(caught.policy, caught.checks[0]).inc()
         _log.warning("episode_quarantined", policy=caught.policy, why=caught.why)
         self._quarantine(caught)
 

@@ -7,10 +7,14 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
+from recorder.metrics import RecorderMetrics
+from recorder.reward_health_metrics import HealthMetrics
+from service.metrics import exported_names
+
 ROOT: Final = Path(__file__).parents[2]
 PROMETHEUS: Final = ROOT / "dashboards" / "prometheus"
-RULES: Final = PROMETHEUS / "rules" / "dqn.yml"
-OVERVIEW: Final = ROOT / "dashboards" / "grafana" / "dashboards" / "overview.json"
+RULES: Final = tuple(sorted((PROMETHEUS / "rules").glob("*.yml")))
+BOARDS: Final = tuple(sorted((ROOT / "dashboards" / "grafana" / "dashboards").glob("*.json")))
 
 # A metric's name, outside of strings; with a colon it is a recording's.
 _NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
@@ -26,14 +30,22 @@ class PanelQuery(NamedTuple):
 
 def rules(kind: str) -> list[dict[str, Any]]:
     """The rules that are an `alert`, or a `record`."""
-    groups = read_yaml(RULES)["groups"]
-    return [rule for group in groups for rule in group["rules"] if kind in rule]
+    return [rule for group in rule_groups() for rule in group["rules"] if kind in rule]
+
+
+def rule_groups() -> list[dict[str, Any]]:
+    """Every group of every file."""
+    return [group for path in RULES for group in read_yaml(path)["groups"]]
 
 
 def panels() -> list[dict[str, Any]]:
-    """The overview's panels without its row titles."""
-    dashboard = json.loads(OVERVIEW.read_text(encoding="utf-8"))
-    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+    """The panels of all dashboards, without titles of rows."""
+    return [
+        panel
+        for path in BOARDS
+        for panel in json.loads(path.read_text(encoding="utf-8"))["panels"]
+        if panel["type"] != "row"
+    ]
 
 
 def panel_queries() -> list[PanelQuery]:
@@ -43,6 +55,22 @@ def panel_queries() -> list[PanelQuery]:
         for panel in panels()
         for target in panel["targets"]
     ]
+
+
+def exported_series() -> set[str]:
+    """Every name that the service or the recorder exports, with the suffixes of histograms."""
+    registry = RecorderMetrics().registry
+    HealthMetrics(registry)
+    names = exported_names()
+    for family in registry.collect():
+        match family.type:
+            case "histogram":
+                names |= {f"{family.name}_{suffix}" for suffix in ("bucket", "count", "sum")}
+            case "counter":
+                names.add(f"{family.name}_total")
+            case _:
+                names.add(family.name)
+    return names
 
 
 def series_in(expr: str) -> set[str]:

@@ -95,7 +95,7 @@ def _prometheus(folder: Path, service: str) -> Iterator[Prometheus]:
     port = _free_port()
     configuration = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-        "rule_files": [str(RULES)],
+        "rule_files": list(map(str, RULES)),
         "scrape_configs": [
             {
                 "job_name": "dqn",

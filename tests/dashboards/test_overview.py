@@ -5,19 +5,21 @@ from typing import Any
 import pytest
 
 from dashboards.grafana.build import FOLDER, rendered
-from service.metrics import exported_names
 from tests.dashboards.files import (
-    OVERVIEW,
+    BOARDS,
     PROMETHEUS,
     ROOT,
     PanelQuery,
+    exported_series,
     panel_queries,
     panels,
     read_yaml,
+    rules,
     series_in,
 )
 
 each_panel = pytest.mark.parametrize("panel", panels(), ids=lambda panel: panel["title"])
+each_board = pytest.mark.parametrize("board", BOARDS, ids=lambda path: path.stem)
 each_query = pytest.mark.parametrize("query", panel_queries(), ids=lambda query: query.panel)
 
 
@@ -27,9 +29,10 @@ def test_the_dashboards_on_disk_are_what_the_code_builds() -> None:
 
 
 @each_query
-def test_a_query_names_only_series_that_the_service_exports(query: PanelQuery) -> None:
+def test_a_query_names_only_series_that_are_exported_or_recorded(query: PanelQuery) -> None:
+    recorded = {rule["record"] for rule in rules("record")}
     assert series_in(query.expr)
-    assert series_in(query.expr) <= exported_names()
+    assert series_in(query.expr) <= exported_series() | recorded
 
 
 @each_query
@@ -52,10 +55,11 @@ def test_a_panel_names_each_of_its_series(panel: dict[str, Any]) -> None:
     assert panel["type"] == "stat" or all(target["legendFormat"] for target in panel["targets"])
 
 
-def test_no_panel_hides_another() -> None:
+@each_board
+def test_no_panel_hides_another(board: Path) -> None:
     cells = [
         (x, y)
-        for panel in json.loads(OVERVIEW.read_text(encoding="utf-8"))["panels"]
+        for panel in json.loads(board.read_text(encoding="utf-8"))["panels"]
         for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
         for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
     ]
@@ -63,13 +67,19 @@ def test_no_panel_hides_another() -> None:
     assert max(x for x, _ in cells) == 23
 
 
-def test_every_variable_is_used_and_every_one_used_is_declared() -> None:
-    dashboard = json.loads(OVERVIEW.read_text(encoding="utf-8"))
+def test_no_two_panels_have_one_title() -> None:
+    titles = [panel["title"] for panel in panels()]
+    assert len(titles) == len(set(titles))
+
+
+@each_board
+def test_every_variable_is_used_and_every_one_used_is_declared(board: Path) -> None:
+    dashboard = json.loads(board.read_text(encoding="utf-8"))
     text = json.dumps(dashboard["panels"])
     names = {variable["name"] for variable in dashboard["templating"]["list"]}
     assert names == {"datasource", "policy"}
     assert "${datasource}" in text
-    assert '\\"$policy\\"' in text
+    assert '\\"$policy' in text
 
 
 def test_grafana_rates_over_the_interval_at_which_prometheus_scrapes() -> None:

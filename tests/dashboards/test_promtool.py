@@ -2,17 +2,23 @@
 
 import shutil
 import subprocess
+from pathlib import Path
+
+import pytest
 
 from tests.dashboards.files import PROMETHEUS, RULES
 
 
 def test_prometheus_accepts_the_configuration_and_its_rules() -> None:
     promtool("check", "config", str(PROMETHEUS / "prometheus.yml"))
-    promtool("check", "rules", "--lint-fatal", str(RULES))
+    promtool("check", "rules", "--lint-fatal", *map(str, RULES))
 
 
-def test_every_rule_is_silent_and_fires_where_its_tests_say() -> None:
-    promtool("test", "rules", *map(str, sorted((PROMETHEUS / "tests").glob("*.yml"))))
+@pytest.mark.parametrize(
+    "path", sorted((PROMETHEUS / "tests").glob("*.yml")), ids=lambda path: path.stem
+)
+def test_every_rule_is_silent_and_fires_where_its_tests_say(path: Path) -> None:
+    promtool("test", "rules", str(path))
 
 
 def promtool(*arguments: str) -> None:

@@ -4,8 +4,16 @@ from typing import Any
 
 import pytest
 
-from service.metrics import exported_names
-from tests.dashboards.files import PROMETHEUS, ROOT, panels, read_yaml, rules, series_in
+from tests.dashboards.files import (
+    PROMETHEUS,
+    ROOT,
+    exported_series,
+    panels,
+    read_yaml,
+    rule_groups,
+    rules,
+    series_in,
+)
 
 ALERTS = rules("alert")
 RECORDINGS = rules("record")
@@ -25,9 +33,9 @@ each_alert = pytest.mark.parametrize("alert", ALERTS, ids=name_of)
 
 
 @pytest.mark.parametrize("rule", [*ALERTS, *RECORDINGS], ids=name_of)
-def test_a_rule_names_only_series_that_the_service_exports(rule: dict[str, Any]) -> None:
+def test_a_rule_names_only_series_that_are_exported(rule: dict[str, Any]) -> None:
     recorded = {recording["record"] for recording in RECORDINGS}
-    assert series_in(rule["expr"]) <= exported_names() | recorded
+    assert series_in(rule["expr"]) <= exported_series() | recorded
 
 
 @each_alert
@@ -75,7 +83,7 @@ def test_a_recording_has_its_value_tried(recording: dict[str, Any]) -> None:
 @pytest.mark.parametrize("recording", RECORDINGS, ids=name_of)
 def test_a_recording_stands_before_the_alerts_of_its_group(recording: dict[str, Any]) -> None:
     name = recording["record"]
-    for group in read_yaml(PROMETHEUS / "rules" / "dqn.yml")["groups"]:
+    for group in rule_groups():
         names = [name_of(rule) for rule in group["rules"]]
         users = [name_of(rule) for rule in group["rules"] if name in series_in(rule["expr"])]
         # In another group it would be read as the evaluation before left it.

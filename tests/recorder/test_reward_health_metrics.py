@@ -108,7 +108,7 @@ def test_promises_are_held_against_returns_in_the_transforms_unit() -> None:
     for _ in range(60):
         # Ten rewards of 20, discounted by 0.99: 191.2; the promise is half as much.
         lived.episode(reward=20.0, q_value=95.6)
-    assert lived.told("dqn_q_calibration_gap") == pytest.approx(-5.0, abs=0.05)
+    assert lived.told("dqn_q_calibration_gap") == pytest.approx(-2.0, abs=0.05)
 
 
 def test_a_new_version_is_not_judged_by_what_the_old_one_promised() -> None:
