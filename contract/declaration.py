@@ -119,6 +119,13 @@ class LoggingRules(Record):
     """After so many days episodes are removed from the dataset."""
 
 
+class Exploration(Record):
+    """Acting at random in episodes whose agents agree to it, for what the log learns from that."""
+
+    epsilon: float = Field(default=0.0, ge=0, le=0.2)
+    """Probability of a random legal action in a step; 0 is never."""
+
+
 class PolicyDeclaration(Record):
     """What outlives every version of a policy."""
 
@@ -130,6 +137,7 @@ class PolicyDeclaration(Record):
     q_bound: float | None = Field(default=None, gt=0)
     """Largest |Q| that may be served; beyond it the heuristic answers that row."""
     logging: LoggingRules = LoggingRules()
+    exploration: Exploration = Exploration()
 
     @model_validator(mode="after")
     def _heuristic_fits(self) -> Self:

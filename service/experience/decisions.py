@@ -13,6 +13,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from contract.declaration import PolicyDeclaration
+from contract.privacy import loggable_decisions
 from contract.records import AnsweredBy, Column, DecisionBatch
 from service.experience.spool import Spool
 from service.inference.fallback import Chosen
@@ -36,14 +38,18 @@ class Answered:
     """A row for each row of the batch."""
     is_late: bool
     """The heuristic had answered already."""
+    epsilon: float = 0.0
+    """Probability of a random action, where the model chose."""
 
 
 class DecisionLog:
     """Owns the batches of one policy that are not on disk yet."""
 
-    def __init__(self, policy: str, schema_hash: str, spool: Spool) -> None:
+    def __init__(self, policy: str, declaration: PolicyDeclaration, spool: Spool) -> None:
         self._policy = policy
-        self._schema_hash = schema_hash
+        self._schema_hash = declaration.schema_hash
+        self._rules = declaration.logging
+        self._epsilon = declaration.exploration.epsilon
         self._spool = spool
         self._mutex = threading.Lock()
         self._waiting: list[_Rows] = []
@@ -55,31 +61,39 @@ class DecisionLog:
         size = answered.batch.observations.nbytes
         if self._spool.drops(is_backlogged=self._num_bytes + size > _WAITING_BYTES):
             return
+        exploring = answered.batch.exploring_rows() if self._epsilon else None
+        parts = [answered] if exploring is None else _split(answered, exploring, self._epsilon)
         with self._mutex:
             self._num_bytes += size
-            if not self._waiting or not self._waiting[-1].takes(answered):
-                self._waiting.append(_Rows(answered.is_late))
-            self._waiting[-1].add(answered)
+            for part in parts:
+                if not self._waiting or not self._waiting[-1].takes(part):
+                    self._waiting.append(_Rows(part.is_late, part.epsilon))
+                self._waiting[-1].add(part)
 
     def _take(self) -> tuple[list[DecisionBatch], list[Callable[[], None]]]:
         """What is to be written now, and who is to be told once it is; on the spool's thread."""
         with self._mutex:
             waiting, self._waiting, self._num_bytes = self._waiting, [], 0
         records = [rows.record(self._policy, self._schema_hash) for rows in waiting]
+        loggable = [loggable_decisions(record, self._rules) for record in records]
+        records = [record for record in loggable if record is not None]
         return records, [call for rows in waiting for call in rows.on_durable]
 
 
 class _Rows:
     """What one record will hold: batches that are all late or all in time, in order."""
 
-    def __init__(self, is_late: bool) -> None:
+    def __init__(self, is_late: bool, epsilon: float) -> None:
         self._is_late = is_late
+        self._epsilon = epsilon
         self._time = 0.0
         self._num_bytes = 0
         self._decision_ids: list[str] = []
         self._row_counts: list[int] = []
         self._episode_ids: list[str | None] = []
         self._steps: list[int | None] = []
+        self._tags: list[dict[str, str] | None] = []
+        self._has_tags = False
         # Arrays, not the questions: each holds its whole request, and to free a thousand of them at
         # once keeps the interpreter's lock for milliseconds.
         self._observations: list[npt.NDArray[Any]] = []
@@ -92,7 +106,8 @@ class _Rows:
     def takes(self, answered: Answered) -> bool:
         """There is room for a batch, and it is of the same kind."""
         size = self._num_bytes + answered.batch.observations.nbytes
-        return self._is_late == answered.is_late and size <= _RECORD_BYTES
+        is_alike = (self._is_late, self._epsilon) == (answered.is_late, answered.epsilon)
+        return is_alike and size <= _RECORD_BYTES
 
     def add(self, answered: Answered) -> None:
         """Take one batch."""
@@ -105,6 +120,8 @@ class _Rows:
         for question in batch.questions:
             self._decision_ids.append(question.decision_id)
             self._row_counts.append(question.rows)
+            self._tags += [question.tags] * question.rows
+            self._has_tags = self._has_tags or question.tags is not None
             if question.on_durable is not None:
                 self.on_durable.append(question.on_durable)
         self._episode_ids += batch.column("episode_ids")
@@ -136,8 +153,26 @@ class _Rows:
             q_values=_q_value_column(chosen),
             answered_by=list(self._places),
             answered_by_index=self._index if len(self._places) > 1 else None,
+            epsilon=self._epsilon,
             is_late=self._is_late,
+            tags=self._tags if self._has_tags else None,
         )
+
+
+def _split(answered: Answered, exploring: npt.NDArray[np.bool_], epsilon: float) -> list[Answered]:
+    """Those who agreed to random actions apart from the others: a record has one epsilon."""
+    parts = []
+    for rows, explores in ((~exploring, False), (exploring, True)):
+        if rows.any():
+            batch = Batch(
+                [each for each in answered.batch.questions if each.explores == explores],
+                answered.batch.observations[rows],
+                None if answered.batch.action_masks is None else answered.batch.action_masks[rows],
+            )
+            chosen = answered.chosen.part(rows)
+            epsilon_of = epsilon if explores else 0.0
+            parts.append(Answered(answered.time, batch, chosen, answered.is_late, epsilon_of))
+    return parts
 
 
 def _mask_column(

@@ -12,6 +12,7 @@ from service.errors import InvalidRequestError, ServiceError
 from service.faces.decoding import (
     ABSENT,
     Step,
+    Tags,
     body_decoder,
     check_column,
     check_id,
@@ -47,6 +48,10 @@ class ActionsRequest(msgspec.Struct, forbid_unknown_fields=True):
     include_q_values: bool = False
     decision_id: str | None = None
     """A name of the caller's own; else one is made."""
+    explore: bool = False
+    """The episodes agree to a random action now and then, where the policy declares it."""
+    tags: Tags | None = None
+    """Of the whole request."""
 
 
 class AnsweredByBody(msgspec.Struct):
@@ -97,6 +102,8 @@ def decide(server: Server, request: Request, respond: Respond) -> None:
     check_ids(body.episode_ids, rows, "episode_ids")
     check_column(body.steps, rows, "steps")
     check_id(body.decision_id, "decision_id")
+    if body.explore and body.episode_ids is None:
+        raise InvalidRequestError("explore: expected episode_ids, since an episode agrees to it")
     decision_id = body.decision_id or server.new_decision_id()
     deadline = request.arrived_at + server.deadline_seconds(body.deadline_ms)
 
@@ -119,6 +126,8 @@ def decide(server: Server, request: Request, respond: Respond) -> None:
             body.on_fallback,
             tell,
             wants_q_values=body.include_q_values,
+            explores=body.explore,
+            tags=body.tags,
         )
     )
 

@@ -15,6 +15,15 @@ Body = TypeVar("Body")
 Step = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """A step within its episode; the log's codec holds 64 bits."""
 
+Tags = Annotated[
+    dict[
+        Annotated[str, msgspec.Meta(min_length=1, max_length=64)],
+        Annotated[str, msgspec.Meta(max_length=128)],
+    ],
+    msgspec.Meta(max_length=16),
+]
+"""What an operator breaks an incident down by, such as a region; for the log alone."""
+
 MAX_ID_LENGTH: Final = 128
 ABSENT: Final = msgspec.Raw()
 """Default of a raw field that may be left out: msgspec takes no `Raw | None`."""

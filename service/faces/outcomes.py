@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from contract.privacy import loggable_outcome, loggable_transition
 from contract.records import Column, Outcome, Record, TransitionRecord
 from service.errors import InvalidRequestError, ServiceError
 from service.faces.decoding import Step, body_decoder, check_id, is_given
@@ -119,38 +120,40 @@ def _accept(
     results: list[ResultBody] = []
     for entry in entries:
         try:
-            records.append(read(server, request._replace(body=bytes(entry))))
+            record = read(server, request._replace(body=bytes(entry)))
+            if record is not None:
+                records.append(record)
             results.append(ResultBody("accepted"))
         except ServiceError as error:
             results.append(ResultBody("invalid", str(error)))
-    server.outcomes["invalid"].add(len(entries) - len(records))
-    reply = Reply(200, msgspec.json.encode(ResultsResponse(results, len(records))))
+    accepted = sum(result.result == "accepted" for result in results)
+    server.outcomes["invalid"].add(len(entries) - accepted)
+    reply = Reply(200, msgspec.json.encode(ResultsResponse(results, accepted)))
     if not records:
         respond(reply)
         return
 
     def tell(refusal: ServiceError | None) -> None:
         if refusal is None:
-            server.outcomes["accepted"].add(len(records))
+            server.outcomes["accepted"].add(accepted)
         respond(reply if refusal is None else error_reply(refusal))
 
     server.spool.put_durably(records, tell)
 
 
-def _outcome(server: Server, request: Request) -> Outcome:
+def _outcome(server: Server, request: Request) -> Outcome | None:
+    """None where the policy's declaration leaves its episode out of the log."""
     body = _decode_outcome(request)
     has_place = body.episode_id is not None and body.step is not None
     if (body.decision_id is None) == (not has_place):
         raise InvalidRequestError("expected either decision_id, or episode_id and step")
     check_id(body.episode_id, "episode_id")
     decision_id, row = _split(body.decision_id)
-    final = None
+    served, final = server.policy(body.policy), None
     if is_given(body.final_observation):
-        final = _observation(
-            server.policy(body.policy), body.final_observation, request, "final_observation"
-        )
-    return Outcome(
-        policy=server.policy(body.policy).name,
+        final = _observation(served, body.final_observation, request, "final_observation")
+    outcome = Outcome(
+        policy=served.name,
         time=time.time(),
         decision_id=decision_id,
         row=row,
@@ -161,9 +164,11 @@ def _outcome(server: Server, request: Request) -> Outcome:
         truncated=body.truncated,
         final_observation=final,
     )
+    return loggable_outcome(outcome, served.declaration.logging)
 
 
-def _transition(server: Server, request: Request) -> TransitionRecord:
+def _transition(server: Server, request: Request) -> TransitionRecord | None:
+    """None where the policy's declaration leaves its episode out of the log."""
     body = _decode_transition(request)
     served = server.policy(body.policy)
     check_id(body.transition_id, "transition_id")
@@ -171,7 +176,7 @@ def _transition(server: Server, request: Request) -> TransitionRecord:
     num_actions = served.declaration.actions.count
     if body.action >= num_actions:
         raise InvalidRequestError(f"action: expected below {num_actions}, found {body.action}")
-    return TransitionRecord(
+    record = TransitionRecord(
         policy=served.name,
         schema_hash=served.schema_hash,
         time=time.time(),
@@ -187,6 +192,7 @@ def _transition(server: Server, request: Request) -> TransitionRecord:
         propensity=body.propensity,
         behaviour=body.behaviour[:128],
     )
+    return loggable_transition(record, served.declaration.logging)
 
 
 def _observation(served: ServedPolicy, raw: msgspec.Raw, request: Request, name: str) -> Column:

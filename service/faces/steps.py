@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from contract.privacy import loggable_outcome
 from contract.records import Column, Outcome
 from service.errors import ConflictError, InvalidRequestError, ServiceError
 from service.faces.actions import (
@@ -21,6 +22,7 @@ from service.faces.actions import (
 )
 from service.faces.decoding import (
     Step,
+    Tags,
     body_decoder,
     check_id,
     decode_masks,
@@ -56,6 +58,9 @@ class StepRequest(msgspec.Struct, forbid_unknown_fields=True):
     deadline_ms: Milliseconds | None = None
     on_fallback: OnFallback = "heuristic"
     include_q_values: bool = False
+    explore: bool = False
+    """The episode agrees to a random action now and then, where the policy declares it."""
+    tags: Tags | None = None
 
 
 class StepResponse(msgspec.Struct, omit_defaults=True):
@@ -121,8 +126,7 @@ def take_own_step(server: Server, request: Request, respond: Respond) -> None:
             _finish(server, served, episode_id, episode, body, outcome, request, respond)
             return
         if outcome is not None:
-            server.spool.put(outcome)
-            server.outcomes["accepted"].add()
+            _put(server, served, outcome)
         server.episodes.push(episode, frame)
     elif episode.answer is not None:
         tell(episode.answer)
@@ -178,6 +182,8 @@ def _ask(
         body.on_fallback,
         tell_all,
         on_durable=note_durable,
+        explores=body.explore,
+        tags=body.tags,
     )
     if episode.has_history:
         served.submit(question)
@@ -207,7 +213,18 @@ def _finish(
         episode.durable_step = body.step
         respond(_reply(request, StepResponse(served.name, episode_id, body.step, body.step)))
 
-    server.spool.put_durably([outcome], tell)
+    loggable = loggable_outcome(outcome, served.declaration.logging)
+    if loggable is None:
+        tell(None)
+    else:
+        server.spool.put_durably([loggable], tell)
+
+
+def _put(server: Server, served: ServedPolicy, outcome: Outcome) -> None:
+    loggable = loggable_outcome(outcome, served.declaration.logging)
+    if loggable is not None:
+        server.spool.put(loggable)
+    server.outcomes["accepted"].add()
 
 
 def _check_sense(body: StepRequest) -> None:

@@ -37,6 +37,8 @@ _LEAST_GOOD_SHARE: Final = 0.5
 
 Log = Callable[[Batch, Chosen, bool], None]
 """Takes a batch, what was chosen, and whether it came too late to be an answer."""
+Explorer = Callable[[Batch, Chosen], None]
+"""Replaces some of what was chosen by random actions."""
 Watch = Callable[[Batch, Chosen], None]
 """Takes each batch that was answered, once its answers have been handed over."""
 _BREAKER_STATES: Final = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
@@ -65,6 +67,7 @@ class Batcher:
         metrics: Metrics,
         q_health: Mapping[str, QHealth],
         drift: Drift,
+        explorer: Explorer | None,
         executor: Executor,
     ) -> None:
         self._name = name
@@ -74,6 +77,7 @@ class Batcher:
         self._log = log
         self._q_health = q_health
         self._drift = drift
+        self._explorer = explorer
         self._executor = executor
         self._waiting = Waiting()
         self._running: deque[Batch] = deque()
@@ -284,6 +288,8 @@ class Batcher:
             left = [question for question in batch.questions if not question.is_answered]
             self._answer_by_heuristic(left, "model_error")
             return
+        if self._explorer is not None:
+            self._explorer(batch, chosen)
         answered = batch.answered_rows()
         if answered is None:
             self._deliver(batch, chosen)

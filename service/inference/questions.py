@@ -54,6 +54,10 @@ class Question:
     on_durable: Callable[[], None] | None = None
     """Called on the event loop once the decision is on disk."""
     wants_q_values: bool = True
+    explores: bool = False
+    """The episode agrees to random actions now and then."""
+    tags: dict[str, str] | None = None
+    """For the log alone."""
     lives: "list[Live] | None" = None
     """The version that is to answer each row; None where that is the stable one for all."""
     is_answered: bool = False
@@ -95,6 +99,13 @@ class Batch:
         if not any(answered):
             return None
         return np.repeat(answered, [question.rows for question in self.questions])
+
+    def exploring_rows(self) -> npt.NDArray[np.bool_] | None:
+        """[N] of bool: whose episodes agree to random actions; None where none does."""
+        agreed = [question.explores for question in self.questions]
+        if not any(agreed):
+            return None
+        return np.repeat(agreed, [question.rows for question in self.questions])
 
     def part(self, rows: npt.NDArray[np.bool_], *, is_answered: bool) -> "Batch":
         """The questions that have been answered already, or the others: `rows` says whose."""

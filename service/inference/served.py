@@ -10,7 +10,8 @@ import numpy as np
 from contract.declaration import PolicyDeclaration
 from service.experience.decisions import Answered, DecisionLog
 from service.experience.spool import Spool
-from service.inference.batcher import Batcher, BatcherLimits
+from service.inference.batcher import Batcher, BatcherLimits, Explorer
+from service.inference.exploration import explore
 from service.inference.fallback import REASONS, Chosen, Fallback, Reason
 from service.inference.live import Live
 from service.inference.observations import ObservationDecoder
@@ -50,14 +51,14 @@ class ServedPolicy:
         self._q_health = {
             variant: QHealth(metrics, name, variant, count) for variant in ("stable", "canary")
         }
-        rules, gauges = drift_rules or DriftRules(), DriftGauges(metrics, name)
         self._canary_shown: int | None = None
+        rules, gauges = drift_rules or DriftRules(), DriftGauges(metrics, name)
         self._drift = Drift(name, rules, np.random.default_rng(), gauges.show)
         self.choose: Choose | None = None
         """Which version answers which row, while episodes are split over several."""
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"model-{name}")
 
-        decisions = DecisionLog(name, self.schema_hash, spool)
+        decisions = DecisionLog(name, declaration, spool)
 
         def log(batch: Batch, chosen: Chosen, is_late: bool) -> None:
             decisions.add(Answered(time.time(), batch, chosen, is_late))
@@ -74,6 +75,7 @@ class ServedPolicy:
             metrics,
             self._q_health,
             self._drift,
+            _explorer(declaration, np.random.default_rng()),
             self._executor,
         )
         for variant in ("stable", "canary"):
@@ -189,3 +191,16 @@ class ServedPolicy:
         for each in ("no_model", "load_failed", "pinned"):
             gauge = self._metrics.counter("dqn_policy_degraded", self.name, each)
             gauge.set(float(self.is_degraded and each == reason))
+
+
+def _explorer(declaration: PolicyDeclaration, rng: np.random.Generator) -> Explorer | None:
+    epsilon, num_actions = declaration.exploration.epsilon, declaration.actions.count
+    if not epsilon:
+        return None
+
+    def replace_some(batch: Batch, chosen: Chosen) -> None:
+        rows = batch.exploring_rows()
+        if rows is not None:
+            explore(chosen, rows, batch.action_masks, num_actions, epsilon, rng)
+
+    return replace_some

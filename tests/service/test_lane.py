@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from service.keys import add_key
 from tests.service.conftest import declare
 from tests.service.running import (
     Connection,
@@ -311,3 +312,54 @@ def test_broken_json_on_an_ordinary_route_is_the_clients_fault(without_model: Ru
         response = without_model.client.post("/v1/policies/cartpole/pin", content=content)
         assert response.status_code in (400, 422), response.text
         assert response.json().keys() == {"error", "code"}
+
+
+def test_a_head_that_was_seen_before_is_answered_for_what_its_own_body_says(
+    without_model: Running,
+) -> None:
+    """The second request of one length takes another way through the lane than the first."""
+    with without_model.connect() as connection:
+        for name in ("one", "two", "six", "ten"):
+            connection.send(actions_call(name))
+            assert decision_id(connection.answer()) == name
+        # And in pieces, behind one another, and without a body's last byte: the parser's again.
+        connection.send(actions_call("abc") + actions_call("def")[:-1])
+        assert decision_id(connection.answer()) == "abc"
+        connection.send(actions_call("def")[-1:])
+        assert decision_id(connection.answer()) == "def"
+        connection.send(actions_call("end"))
+        assert decision_id(connection.answer()) == "end"
+
+
+def test_a_known_head_is_no_way_round_a_key_that_is_gone(tmp_path: Path) -> None:
+    declare(tmp_path)
+    keys = tmp_path / "keys"
+    key = add_key(keys, "agent", ["act"])
+    request = post("/v1/actions", body_of("one"), f"authorization: Bearer {key}")
+    with (
+        running(settings_for(tmp_path, keys_file=keys)) as service,
+        service.connect() as connection,
+    ):
+        for _ in range(3):
+            connection.send(request)
+            assert connection.answer()[0] == 200
+        keys.write_text("", encoding="utf-8")
+
+        def is_refused() -> bool:
+            connection.send(request)
+            return connection.answer()[0] == 401
+
+        wait_until(is_refused, "the key is gone")
+
+
+def test_a_connection_that_asks_for_nothing_more_is_closed(tmp_path: Path) -> None:
+    declare(tmp_path)
+    with running(settings_for(tmp_path, keep_alive_seconds=1.0)) as service:
+        with service.connect() as connection:
+            connection.send(actions_call("hot"))
+            assert decision_id(connection.answer()) == "hot"
+            assert connection.is_closed()
+        with service.connect() as connection:
+            connection.send(GET_LIVE)
+            assert connection.answer()[0] == 200
+            assert connection.is_closed()
