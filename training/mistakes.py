@@ -50,7 +50,8 @@ def _target_too_fast(config: TrainingConfig) -> str | None:
 def _observations_not_normalised(
     config: TrainingConfig, observation: ObservationSpec
 ) -> str | None:
-    if config.normalise_observations:
+    # Convolutions scale pixels themselves.
+    if config.normalise_observations or config.convolutions is not None:
         return None
     return (
         f"observations ({observation.dtype}, shape {list(observation.shape)}) reach the network "

@@ -51,6 +51,7 @@ def test_each_mistake_is_warned_of_alone(
         {"target_update": "soft", "target_blend": 0.05},
         {"reward_clip": None, "reward_scale": 0.1},
         {"total_steps": 3_000, "replay_capacity": 3_000},
+        {"normalise_observations": False, "convolutions": "nature"},
     ],
 )
 def test_what_only_looks_like_a_mistake_is_not_warned_of(
