@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.report import Figure, print_figures, write_result
 from benchmarks.training.overestimation import bias_figures, ratio_figures
+from benchmarks.training.pong import measure_pong
 from benchmarks.training.processes import ProgramError
 from benchmarks.training.replay import measure_replay
 from benchmarks.training.rivals.environments import LIBRARIES, InstallError, Library, install
@@ -25,8 +26,8 @@ from benchmarks.training.thresholds import (
     train_preset,
 )
 
-PARTS = ("replay", "speed", "cartpole", "lunarlander", "apex")
-_PACKAGES = ("torch", "numpy", "gymnasium", "zstandard", "ray")
+PARTS = ("replay", "speed", "cartpole", "lunarlander", "pong", "apex")
+_PACKAGES = ("torch", "numpy", "gymnasium", "zstandard", "ale-py", "ray")
 _VANILLA = ("--no-double", "--n-step", "1")
 
 
