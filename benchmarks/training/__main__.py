@@ -41,6 +41,7 @@ def main(arguments: Sequence[str]) -> int:
         "speed": lambda: measure_speed(libraries, quick=options.quick),
         "cartpole": lambda: _cartpole(libraries, options.seeds, quick=options.quick),
         "lunarlander": lambda: _lunarlander(libraries, options.seeds, quick=options.quick),
+        "pong": lambda: measure_pong(with_rival=not options.alone, quick=options.quick),
         "apex": lambda: _apex(quick=options.quick),
     }
     figures: list[Figure] = []
