@@ -8,7 +8,7 @@ thread, where it waits here and is answered by the heuristic at its deadline.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,17 +16,14 @@ from typing import Any, Final
 import numpy as np
 import structlog
 
-from contract.records import AnsweredBy
 from service.errors import OverloadedError
 from service.inference.fallback import Chosen, Fallback, Reason
 from service.inference.live import Live, Ran
+from service.inference.measures import Measures
 from service.inference.parts import Part, merge, parts_of, run_parts
-from service.inference.policy import Decided
 from service.inference.questions import Batch, Question
 from service.inference.waiting import MARGIN_SECONDS, Waiting
-from service.metrics import Counter, Metrics
 from service.monitoring.drift import Drift
-from service.monitoring.q_health import QHealth
 
 _AHEAD_SECONDS: Final = 0.0005
 """So long before a batch ends the next one is laid before the model's thread: to hand it over only
@@ -41,7 +38,6 @@ Explorer = Callable[[Batch, Chosen], None]
 """Replaces some of what was chosen by random actions."""
 Watch = Callable[[Batch, Chosen], None]
 """Takes each batch that was answered, once its answers have been handed over."""
-_BREAKER_STATES: Final = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 
 _log = structlog.get_logger(__name__)
 
@@ -64,18 +60,17 @@ class Batcher:
         observation_dtype: np.dtype[Any],
         limits: BatcherLimits,
         log: Log,
-        metrics: Metrics,
-        q_health: Mapping[str, QHealth],
+        measures: Measures,
         drift: Drift,
         explorer: Explorer | None,
         executor: Executor,
     ) -> None:
         self._name = name
+        self._measures = measures
         self._fallback = fallback
         self._observation_dtype = observation_dtype
         self._limits = limits
         self._log = log
-        self._q_health = q_health
         self._drift = drift
         self._explorer = explorer
         self._executor = executor
@@ -103,17 +98,11 @@ class Batcher:
         """Why the heuristic answers while nothing is live."""
         self.is_pinned = False
         """An operator wants the heuristic."""
-        self._metrics = metrics
-        self._decisions: dict[AnsweredBy, Counter] = {}
-        self._queue_seconds = metrics.histogram("dqn_queue_seconds", name)
-        self._inference_seconds = metrics.histogram("dqn_inference_seconds", name)
-        self._batch_rows = metrics.histogram("dqn_batch_rows", name)
-        self._decision_seconds = metrics.histogram("dqn_decision_seconds", name)
-        self._deadline_missed = metrics.counter("dqn_deadline_missed_total", name)
-        self._in_flight = metrics.counter("dqn_in_flight_rows", name)
-        self._breaker_state = metrics.counter("dqn_breaker_state", name)
-        self._shed = metrics.counter("dqn_shed_total", name)
-        metrics.before_scrape.append(self._show_in_flight)
+
+    @property
+    def rows(self) -> int:
+        """Accepted and not answered yet."""
+        return self._rows
 
     @property
     def is_idle(self) -> bool:
@@ -128,7 +117,7 @@ class Batcher:
         """
         before, limit = self._rows, self._limits.queue_max_rows
         if before and before + question.rows > 2 * limit:
-            self._shed.add(question.rows)
+            self._measures.count_shed(question.rows)
             raise OverloadedError(f"{before} rows are waiting for policy {self._name}")
         self._rows += question.rows
         if before and not self._has_room(question):
@@ -188,7 +177,7 @@ class Batcher:
                 most = min(most, self._waiting.rows_in_time(begins_at, live.cost))
             questions = self._waiting.take(most)
             is_allowed = live.breaker.allows(now)
-            self._breaker_state.set(_BREAKER_STATES[live.breaker.state])
+            self._measures.show_breaker(live.breaker.state)
             if not is_allowed:
                 self._answer_by_heuristic(questions, "breaker")
                 continue
@@ -273,7 +262,7 @@ class Batcher:
             _log.error("model_failed", policy=self._name, error=decided)
             live.breaker.record(False, ended_at)
             return None
-        self._measure(batch, ran, decided, live.answered_by.variant)
+        self._measures.measure_call(batch, ran, decided, live.answered_by.variant)
         if live is self.live:
             self._drift.watch(live.policy, batch.observations, decided, ended_at)
         chosen = self._fallback.contain(
@@ -299,14 +288,6 @@ class Batcher:
         if not answered.all():
             self._deliver(batch.part(~answered, is_answered=False), chosen.part(~answered))
 
-    def _measure(self, batch: Batch, ran: Ran, decided: Decided, variant: str) -> None:
-        self._inference_seconds.observe(ran.seconds)
-        self._batch_rows.observe(len(decided.actions))
-        self._queue_seconds.observe_each(
-            [ran.started_at - question.arrived_at for question in batch.questions]
-        )
-        self._q_health[variant].observe(decided.q_values, decided.actions)
-
     def _answer_by_heuristic(self, questions: list[Question], reason: Reason) -> None:
         if questions:
             batch = Batch.of(questions, self._observation_dtype)
@@ -325,32 +306,12 @@ class Batcher:
         """Tell each question its rows, count the batch and log it: nothing of it waits any more."""
         rows = len(chosen.actions)
         self._rows -= rows
-        for entry, count in zip(chosen.answered_by, chosen.counts(), strict=True):
-            self._counter(entry).add(count)
+        self._measures.count_decisions(chosen)
         batch.tell(chosen)
-        self._measure_answers(batch.questions)
+        self._measures.measure_answers(batch.questions)
         self._log(batch, chosen, False)
         if self.watch is not None:
             self.watch(batch, chosen)
-
-    def _measure_answers(self, questions: list[Question]) -> None:
-        """Take the time of answers that were just handed to their sockets."""
-        now = time.perf_counter()
-        self._decision_seconds.observe_each([now - each.arrived_at for each in questions])
-        missed = sum(now > each.deadline for each in questions)
-        if missed:
-            self._deadline_missed.add(missed)
-
-    def _show_in_flight(self) -> None:
-        self._in_flight.set(self._rows)
-
-    def _counter(self, entry: AnsweredBy) -> Counter:
-        counter = self._decisions.get(entry)
-        if counter is None:
-            labels = (self._name, entry.variant, entry.source, entry.reason or "none")
-            counter = self._metrics.counter("dqn_decisions_total", *labels)
-            self._decisions[entry] = counter
-        return counter
 
     def _arm_timer(self, deadline: float) -> None:
         at = deadline - MARGIN_SECONDS

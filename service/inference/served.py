@@ -14,6 +14,7 @@ from service.inference.batcher import Batcher, BatcherLimits, Explorer
 from service.inference.exploration import explore
 from service.inference.fallback import REASONS, Chosen, Fallback, Reason
 from service.inference.live import Live
+from service.inference.measures import Measures
 from service.inference.observations import ObservationDecoder
 from service.inference.questions import Batch, Question
 from service.metrics import Metrics
@@ -72,8 +73,7 @@ class ServedPolicy:
             declaration.observation.numpy_dtype,
             limits,
             log,
-            metrics,
-            self._q_health,
+            Measures(name, metrics, self._q_health),
             self._drift,
             _explorer(declaration, np.random.default_rng()),
             self._executor,
@@ -84,6 +84,8 @@ class ServedPolicy:
             metrics.counter("dqn_decisions_total", name, variant, "model", "none")
         for outcome in ("loaded", "failed"):
             metrics.counter("dqn_policy_loads_total", name, outcome)
+        self._in_flight = metrics.counter("dqn_in_flight_rows", name)
+        metrics.before_scrape.append(self._show_in_flight)
         self._show_degraded()
 
     @property
@@ -185,6 +187,9 @@ class ServedPolicy:
 
     def _show_version(self, version: int, value: float) -> None:
         self._metrics.counter("dqn_policy_info", self.name, "stable", str(version)).set(value)
+
+    def _show_in_flight(self) -> None:
+        self._in_flight.set(self.batcher.rows)
 
     def _show_degraded(self) -> None:
         reason = "pinned" if self.batcher.is_pinned else self.batcher.absence
