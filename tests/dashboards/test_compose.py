@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import pytest
 
+from recorder.settings import RecorderSettings
 from service.settings import ENV_PREFIX, ServiceSettings
 from tests.dashboards.files import ROOT, read_yaml
 
@@ -16,9 +17,19 @@ each_service = pytest.mark.parametrize("name", SERVICES)
 
 
 def test_the_stack_is_what_the_files_in_it_name() -> None:
-    assert set(SERVICES) == {"setup", "service", "redis", "prometheus", "grafana"}
-    targets = read_yaml(ROOT / "dashboards" / "prometheus" / "prometheus.yml")["scrape_configs"]
-    assert "service:8000" in targets[0]["static_configs"][0]["targets"]
+    assert set(SERVICES) == {
+        "setup", "service", "recorder", "redis", "prometheus", "alertmanager", "grafana",
+    }  # fmt: skip
+    prometheus = read_yaml(ROOT / "dashboards" / "prometheus" / "prometheus.yml")
+    scraped = [
+        target
+        for job in prometheus["scrape_configs"]
+        for each in job["static_configs"]
+        for target in each["targets"]
+    ]
+    told = prometheus["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]
+    assert {"service:8000", "recorder:8001"} <= set(scraped)
+    assert told == ["alertmanager:9093"]
 
 
 @each_service
@@ -54,6 +65,17 @@ def test_nothing_is_killed_before_it_has_drained() -> None:
     grace = SERVICES["service"]["stop_grace_period"]
     drain = ServiceSettings.model_fields["drain_seconds"].default
     assert float(grace.removesuffix("s")) > drain + 5
+
+
+def test_the_recorder_is_given_only_settings_that_it_has() -> None:
+    given = {
+        name.removesuffix("_FILE")
+        for name in [
+            *SERVICES["recorder"]["environment"],
+            *re.findall(r"\b(DQN_RECORD_\w+)=", DOCKERFILE),
+        ]
+    }
+    assert given <= {f"DQN_RECORD_{name}".upper() for name in RecorderSettings.model_fields}
 
 
 def test_the_service_is_given_only_settings_that_it_has() -> None:
