@@ -95,4 +95,7 @@ def _in_batches(
         )
         for start in range(0, len(observations), batch)
     ]
-    return Decided(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    return Decided(
+        np.concatenate([part.actions for part in parts]),
+        np.concatenate([part.q_values for part in parts]),
+    )
