@@ -64,10 +64,9 @@ def test_a_frozen_batch_axis_fails() -> None:
     right = answering(q_values)
 
     def frozen(observations: npt.NDArray[Any], masks: Masks | None) -> Decided:
-        actions, rows = right(observations[:1], masks)
-        return Decided(
-            np.repeat(actions, len(observations)), np.repeat(rows, len(observations), axis=0)
-        )
+        first = right(observations[:1], masks)
+        rows = len(observations)
+        return Decided(np.repeat(first.actions, rows), np.repeat(first.q_values, rows, axis=0))
 
     with pytest.raises(ParityError, match="batch 7"):
         check_parity(right, frozen, OBSERVATIONS)
