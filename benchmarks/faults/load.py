@@ -54,8 +54,8 @@ class Load:
                         "127.0.0.1", self._find_port(), timeout=_TIMEOUT_SECONDS
                     )
                 connection.request("POST", path, json.dumps(body))
-                response = connection.getresponse()
-                answer = json.loads(response.read())
+                with connection.getresponse() as response:
+                    answer = json.loads(response.read())
                 self._note(names, response.status, answer)
             except (OSError, HTTPException, ValueError):
                 self.num_failed += 1

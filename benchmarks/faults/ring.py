@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from http.client import HTTPConnection
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Final
 
@@ -110,14 +111,14 @@ class Ring:
 
     def is_answering(self) -> bool:
         """Whether the service takes a request."""
-        try:
-            connection = HTTPConnection("127.0.0.1", self.port, timeout=2)
-            connection.request("GET", "/readyz")
-            is_ready = connection.getresponse().status == 200
-            connection.close()
-        except OSError:
-            return False
-        return is_ready
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=5)) as connection:
+            try:
+                connection.request("GET", "/readyz")
+                response = connection.getresponse()
+                response.read()
+            except (OSError, HTTPException):
+                return False
+        return response.status == 200
 
     def drain(self) -> None:
         """Wait until shards have all that spools and Redis had; then stop."""
