@@ -39,12 +39,12 @@ LIBRARIES = (
     Library(
         "train-sb3",
         "Stable-Baselines3 2.9.2",
-        ("stable-baselines3==2.9.2", "gymnasium[box2d]==1.2.3"),
+        ("stable-baselines3==2.9.2", "gymnasium[box2d]>=1.0"),
         (str(PROGRAMS / "sb3_dqn.py"),),
     ),
     Library(
         "train-cleanrl",
-        "CleanRL 1.2.0",
+        "CleanRL 1.2.0, whose layers are 120 and 84 wide",
         (
             "stable-baselines3==2.3.2",
             "gymnasium==0.29.1",
