@@ -171,10 +171,12 @@ def _quarantine(options: argparse.Namespace, settings: RecorderSettings) -> int:
         who=options.who,
         why=options.why,
         now=now,
+        episode_id=options.episode,
     )
+    which = f"episodes of {options.policy}" if options.episode is None else options.episode
     print(
-        f"{entry.entry_id}: episodes of {options.policy} that ran from {_rfc3339(entry.begin)} to "
-        f"{_rfc3339(entry.end)} are left out of everything that is loaded"
+        f"{entry.entry_id}: out of everything that is loaded: {which}, running at any time from "
+        f"{_rfc3339(entry.begin)} to {_rfc3339(entry.end)}"
     )
     return 0
 
@@ -215,6 +217,7 @@ def _parser(settings: RecorderSettings) -> argparse.ArgumentParser:
     export.add_argument("--name", help="of the Minari dataset; dqn/<policy>-v0 by default")
     verb("audit", _audit, "is anything missing, doubled or damaged?", has_policy=False)
     quarantine = verb("quarantine", _quarantine, "leave a range of time out, or let it in again")
+    quarantine.add_argument("--episode", metavar="ID", help="only this one of the range")
     quarantine.add_argument("--why", required=True, help="kept with the entry")
     quarantine.add_argument("--who", default=getpass.getuser())
     quarantine.add_argument("--lift", metavar="ID", help="lift an entry, as `show` names it")

@@ -58,7 +58,7 @@ class Dataset:
                 for part in self.manifests
                 for name, file in part.files.items()
             ),
-            *(f"without {each.begin} {each.end}" for each in self.quarantines),
+            *(f"without {each.begin} {each.end} {each.episode_id}" for each in self.quarantines),
             repr((*chosen, sorted(selection.behaviours or ()))),
         ]
         return hashlib.sha256("\n".join(words).encode()).hexdigest()

@@ -288,3 +288,12 @@ def test_two_builds_of_one_policy_do_not_run_at_once(tmp_path: Path) -> None:
         built(log, DatasetStore(tmp_path / "datasets"))
     built(log, store)
     assert contents(store) == {"a": [1]}
+
+
+def test_a_log_without_observations_still_tells_what_was_done_and_earned(tmp_path: Path) -> None:
+    blank = np.zeros((3, 0), np.uint8)
+    dataset = dataset_of(tmp_path, *episode_records("e", [1.0, 2.0, 4.0], observations=blank))
+    found = dataset.load()
+    assert found.observations.shape == found.next_observations.shape == (3, 0)
+    assert found.rewards.tolist() == [1.0, 2.0, 4.0]
+    assert found.actions.tolist() == [0, 1, 0]

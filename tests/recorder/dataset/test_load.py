@@ -98,6 +98,7 @@ def test_indices_of_several_parts_come_back_in_the_order_asked_for(tmp_path: Pat
         (Selection(begin=3000.0), "cdef"),
         (Selection(begin=3000.5), "def"),
         (Selection(end=3000.0), "ab"),
+        (Selection(end=4000.0), "abc"),
         (Selection(begin=2000.0, end=5000.0), "bcd"),
     ],
 )

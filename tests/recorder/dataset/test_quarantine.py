@@ -82,3 +82,17 @@ def test_an_empty_range_or_reason_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match="expected"):
         add_quarantine(store, POLICY, begin=begin, end=end, who="ana", why=why, now=NOW)
+
+
+def test_one_episode_of_a_range_is_left_out_and_the_dataset_named_for_it(
+    store: DatasetStore,
+) -> None:
+    names = set()
+    for episode_id, left in (("e1", ["e2", "e3"]), ("e2", ["e1", "e3"])):
+        entry = add_quarantine(
+            store, POLICY, begin=0, end=1e9, who="x", why="y", now=NOW, episode_id=episode_id
+        )
+        assert ids(store) == left
+        names.add(read_dataset(store, POLICY).dataset_id)
+        lift_quarantine(store, POLICY, entry.entry_id, who="x", why="z", now=NOW)
+    assert len(names) == 2
