@@ -7,13 +7,13 @@ JSON lines beside the repository.
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from errno import ENOSPC
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -65,6 +65,11 @@ class FileLedger:
         self._last_line = b""
 
     @property
+    def generation(self) -> int:
+        """Goes up where positions that were read before may hold other entries now: never here."""
+        return 0
+
+    @property
     def position(self) -> int:
         """Position of the last entry read."""
         return len(self._entries)
@@ -109,14 +114,51 @@ class FileLedger:
                 position=after + 1,
                 at=entry.at or datetime.now(UTC).isoformat(timespec="milliseconds"),
             )
-            line = msgspec.json.encode(entry) + b"\n"
-            # A writer that died half-way left a line without its end: nobody has read it.
-            os.ftruncate(descriptor, self._offset)
-            if os.pwrite(descriptor, line, self._offset) != len(line):
-                raise OSError(ENOSPC, os.strerror(ENOSPC), str(self._path))
-            os.fsync(descriptor)
-            self._catch_up(descriptor)
+            self._write(descriptor, [entry])
             return entry
+
+    def adopt(self, entries: Sequence[Entry]) -> None:
+        """Take over what another ledger holds, durably; what is known already must be the same.
+
+        Raises:
+            LedgerError: The other ledger has another past, or a gap follows what is known.
+            OSError: As for `append`.
+        """
+        with self._mutex, self._locked() as descriptor:
+            self._catch_up(descriptor)
+            new: list[Entry] = []
+            for entry in entries:
+                if entry.position <= self.position:
+                    if self._entries[entry.position - 1] != entry:
+                        raise LedgerError(
+                            f"{self._path}: position {entry.position} is another entry elsewhere"
+                        )
+                elif entry.position == self.position + len(new) + 1:
+                    new.append(entry)
+                else:
+                    raise LedgerError(
+                        f"{self._path}: position {entry.position} follows {self.position}"
+                    )
+            if new:
+                self._write(descriptor, new)
+
+    def find_key(self, entry: Entry) -> Entry | None:
+        """The entry that was appended under the same policy and key.
+
+        Raises:
+            ValueError: The key was used for another change of this policy.
+        """
+        with self._mutex:
+            return self._find_key(entry)
+
+    def _write(self, descriptor: int, entries: Sequence[Entry]) -> None:
+        lines = b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries)
+        # A writer that died half-way left a line without its end: nobody has read it.
+        os.ftruncate(descriptor, self._offset)
+        if os.pwrite(descriptor, lines, self._offset) != len(lines):
+            raise OSError(ENOSPC, os.strerror(ENOSPC), str(self._path))
+        os.fsync(descriptor)
+        self._catch_up(descriptor)
 
     def _find_key(self, entry: Entry) -> Entry | None:
         if entry.key is None:
@@ -170,7 +212,25 @@ class FileLedger:
         return entry
 
 
-def append_latest(ledger: FileLedger, entry: Entry, attempts: int = 20) -> Entry:
+class Ledger(Protocol):
+    """What a ledger does, wherever it is kept."""
+
+    @property
+    def generation(self) -> int:
+        """Goes up where positions that were read before may hold other entries now."""
+
+    @property
+    def position(self) -> int:
+        """Position of the last entry read."""
+
+    def read_after(self, position: int) -> list[Entry]:
+        """Entries above a position, in order."""
+
+    def append(self, entry: Entry, after: int) -> Entry:
+        """Append where the ledger has not moved."""
+
+
+def append_latest(ledger: Ledger, entry: Entry, attempts: int = 20) -> Entry:
     """Append where no earlier entry could change what this one means (a fact, an operator's no)."""
     for _ in range(attempts):
         ledger.read_after(0)

@@ -12,6 +12,8 @@ NUM_PARTITIONS: Final = 16
 
 POLICIES_KEY: Final = "dqn:policies"
 """Set of the policies that have streams; `` is that of records which name none."""
+LEDGER_KEY: Final = "dqn:{ledger}:entries"
+"""Stream of the ledger's entries over all policies; an entry's id is its position."""
 PRODUCERS_KEY: Final = "dqn:producers"
 """Hash: producer to the last sequence number that it shipped."""
 

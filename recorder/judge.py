@@ -6,7 +6,7 @@ decided at, so that a judge that was overtaken, by another or by an operator, ch
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -14,7 +14,7 @@ import structlog
 from contract.evidence import Evidence
 from contract.fold import fold
 from contract.join import Join
-from contract.ledger import Entry, LedgerError, LedgerMovedError
+from contract.ledger import Entry, Ledger, LedgerError, LedgerMovedError
 from contract.rollout import PolicyState, Rollout
 from contract.transitions import Episode, Transition
 from recorder.judgement import Ruling, describe, permitted, rule
@@ -25,16 +25,6 @@ HEARTBEAT_SECONDS: Final = 20.0
 """How often a trial under way is noted in the ledger: its evidence, and that there is a judge."""
 
 _log = structlog.get_logger(__name__)
-
-
-class Ledger(Protocol):
-    """What the judge needs of one; on one box a file, else a stream."""
-
-    def read_after(self, position: int) -> list[Entry]:
-        """Entries above a position."""
-
-    def append(self, entry: Entry, after: int) -> Entry:
-        """Append where the ledger has not moved."""
 
 
 class Judge:
@@ -55,6 +45,7 @@ class Judge:
         self._tell = tell
         self._heartbeat_seconds = heartbeat_seconds
         self._position = 0
+        self._generation = ledger.generation
         self._states: dict[str, PolicyState] = {}
         self._trials: dict[str, Trial] = {}
         self._early: list[Episode] = []
@@ -101,6 +92,9 @@ class Judge:
     def _follow(self) -> None:
         try:
             entries = self._ledger.read_after(self._position)
+            if self._ledger.generation != self._generation:
+                self._generation, self._position, self._states = self._ledger.generation, 0, {}
+                entries = self._ledger.read_after(0)
         except (LedgerError, OSError) as error:
             _log.error("ledger_unreadable", error=str(error))
             return

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from contract.fold import fold
-from contract.ledger import Entry, FileLedger, LedgerMovedError, append_latest
+from contract.ledger import Entry, Ledger, LedgerMovedError, append_latest
 from contract.rollout import PolicyState
 from service.errors import ConflictError
 
@@ -18,8 +18,9 @@ _ATTEMPTS: Final = 20
 class Rollout:
     """Owns the ledger's reader and the fold of what it has read. Lives on the event loop."""
 
-    def __init__(self, ledger: FileLedger) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._generation = ledger.generation
         # The ledger's file is read and fsynced in a thread, by one call at a time.
         self._lock = asyncio.Lock()
         self.entries: list[Entry] = []
@@ -36,13 +37,13 @@ class Rollout:
             LedgerError: The ledger holds a line that is not an entry.
         """
         async with self._lock:
-            self._take(await asyncio.to_thread(self._ledger.read_after, len(self.entries)))
+            await self._read()
 
     async def record(self, entry: Entry) -> Entry:
         """Append a fact: something that happened, whatever else did meanwhile."""
         async with self._lock:
             written = await asyncio.to_thread(append_latest, self._ledger, entry)
-            self._take(await asyncio.to_thread(self._ledger.read_after, len(self.entries)))
+            await self._read()
             return written
 
     async def change(self, entry: Entry, allow: Allow) -> Entry:
@@ -63,7 +64,7 @@ class Rollout:
                     continue
                 except ValueError as error:
                     raise ConflictError(str(error)) from error
-                self._take(await asyncio.to_thread(self._ledger.read_after, len(self.entries)))
+                await self._read()
                 return written
         raise ConflictError("others keep changing the rollout; try again")
 
@@ -74,6 +75,14 @@ class Rollout:
         await self.catch_up()
         made = (each for each in self.entries if (each.policy, each.key) == (policy, key))
         return next(made, None)
+
+    async def _read(self) -> None:
+        entries = await asyncio.to_thread(self._ledger.read_after, len(self.entries))
+        if self._ledger.generation != self._generation:
+            self._generation = self._ledger.generation
+            self.entries, self.states = [], {}
+            entries = await asyncio.to_thread(self._ledger.read_after, 0)
+        self._take(entries)
 
     def _take(self, entries: list[Entry]) -> None:
         self.states = fold(entries, self.states)

@@ -129,6 +129,14 @@ class _Timed:
         self._ledger = ledger
         self._scene = scene
 
+    @property
+    def generation(self) -> int:
+        return self._ledger.generation
+
+    @property
+    def position(self) -> int:
+        return self._ledger.position
+
     def read_after(self, position: int) -> list[Entry]:
         return self._ledger.read_after(position)
 
