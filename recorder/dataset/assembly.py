@@ -1,7 +1,7 @@
 """Whole episodes out of what the join gives, packed as their steps come."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -216,12 +216,16 @@ class _OpenSteps:
         )
 
     def finish(self, episode: Episode) -> PackedEpisode:
-        """The episode, packed."""
+        """The episode, packed; strangers are no part of it."""
+        steps = [self._steps[step] for step in sorted(self._steps)]
+        if len(steps) < len(episode.rewards):
+            rewards = tuple(step.reward for step in steps)
+            episode = replace(episode, rewards=rewards, is_complete=False)
         return PackedEpisode(
             episode=episode,
             schema_hash=self._schema_hash,
             layout=self._layout,
-            steps=[self._steps[step] for step in sorted(self._steps)],
+            steps=steps,
             chunks=self._packer.finish(),
             num_rows=self._packer.num_rows,
         )

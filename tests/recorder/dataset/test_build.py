@@ -243,6 +243,8 @@ def test_steps_of_another_schema_are_left_out_and_counted(tmp_path: Path) -> Non
     # The step before it has a next observation that its episode's tables cannot hold.
     assert built(log, store).num_strangers == 2
     assert contents(store) == {"e": [3.0]}
+    (episode,) = read_dataset(store, POLICY).episodes()
+    assert (episode.is_complete, episode.episode_return) == (False, 3.0)
 
 
 @pytest.mark.parametrize("root", ["memory://datasets-{name}", "{tmp_path}"])
