@@ -12,6 +12,7 @@ from rich.console import Console
 from training.checkpoint import CheckpointError
 from training.config import TrainingConfig
 from training.divergence import DivergenceError
+from training.monitors import watched
 from training.online import TrainingSummary, resume, stop_on_signals, train
 
 _EXIT_MISUSED = 2
@@ -58,8 +59,9 @@ def _train_or_resume(arguments: Sequence[str], console: Console) -> TrainingSumm
         raise ValueError(f"--resume takes no other flags, found {' '.join(others)}")
     with stop_on_signals() as should_stop:
         if found.resume is not None:
-            return resume(found.resume, console, should_stop)
-        return train(TrainingConfig.from_arguments(arguments), console, should_stop)
+            return resume(found.resume, console, watched(should_stop, found.resume))
+        config = TrainingConfig.from_arguments(arguments)
+        return train(config, console, watched(should_stop, config.out))
 
 
 def _one_line_each(error: ValidationError) -> str:

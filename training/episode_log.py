@@ -78,8 +78,9 @@ class EpisodeLog:
         self._add(EPISODES_FILE, "episode", record)
 
     def add_evaluation(self, record: EvaluationRecord) -> None:
-        """Log an evaluation."""
+        """Log an evaluation; whoever watches the run may read it at once."""
         self._add(EVALUATIONS_FILE, "evaluation", record)
+        self._files[EVALUATIONS_FILE].flush()
 
     def positions(self) -> dict[str, int]:
         """Bytes of each file so far, all of them on the disk."""

@@ -3,12 +3,13 @@
 Both checks are functions of the evaluations so far, so that a resumed run judges as it would have.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import NamedTuple
 
 from training.divergence import DivergenceError
-from training.episode_log import EvaluationRecord
+from training.episode_log import EVALUATIONS_FILE, EvaluationRecord
 
 
 class MonitorLimits(NamedTuple):
@@ -21,14 +22,55 @@ class MonitorLimits(NamedTuple):
     """Promised over realised value at the start, in spans of what has been realised so far;
     beyond it Q-values have left the returns behind."""
 
-    patience: int = 4
-    """Bad evaluations in a row: one or two happen to runs that end well."""
+    patience: int = 8
+    """Bad evaluations in a row: a few happen to runs that end well."""
 
 
 _FRESH_NETWORK_Q = 1.0
 """A network that has learned nothing promises this much where nothing is realised yet."""
 
 DEFAULT_LIMITS = MonitorLimits()
+
+
+def watched(
+    should_stop: Callable[[], bool], out: Path, limits: MonitorLimits = DEFAULT_LIMITS
+) -> Callable[[], bool]:
+    """The same question, asked after every round, that also looks at a run's new evaluations.
+
+    Args:
+        should_stop: What was asked before.
+        out: Folder of the run.
+        limits: What sound is.
+
+    Raises:
+        DivergenceError: When asked after evaluations that `check_evaluations` does not pass.
+    """
+    evaluations = EvaluationFile(out)
+
+    def ask() -> bool:
+        records = evaluations.read_if_new()
+        if records is not None:
+            check_evaluations(records, limits)
+        return should_stop()
+
+    return ask
+
+
+class EvaluationFile:
+    """The evaluations of a run that is under way, read when there are more of them."""
+
+    def __init__(self, out: Path) -> None:
+        self._path = out / EVALUATIONS_FILE
+        self._num_bytes = 0
+
+    def read_if_new(self) -> list[EvaluationRecord] | None:
+        """All evaluations, oldest first; `None` where there are no more than the last time."""
+        num_bytes = self._path.stat().st_size if self._path.exists() else 0
+        if num_bytes == self._num_bytes:
+            return None
+        self._num_bytes = num_bytes
+        lines = self._path.read_text(encoding="utf-8").splitlines()
+        return [EvaluationRecord.model_validate_json(line) for line in lines]
 
 
 def check_evaluations(
@@ -64,13 +106,15 @@ def check_evaluations(
 def has_collapsed(mean_returns: Sequence[float], limits: MonitorLimits) -> bool:
     """Whether the latest evaluations have all lost most of what the run had gained.
 
-    The gain is counted from the first evaluation, so that the rule holds for negative returns.
+    The gain is counted from the first evaluation, so that the rule holds for negative returns. A
+    run that has fallen further below its first than it ever rose above it has gained nothing yet.
     """
     if len(mean_returns) <= limits.patience:
         return False
     before, latest = mean_returns[: -limits.patience], mean_returns[-limits.patience :]
-    first, best = mean_returns[0], max(before)
-    return best > first and max(latest) < best - limits.lost_share * (best - first)
+    gain = max(before) - mean_returns[0]
+    has_gained = gain > max(0.0, mean_returns[0] - min(mean_returns))
+    return has_gained and max(latest) < max(before) - limits.lost_share * gain
 
 
 def has_run_away(

@@ -8,7 +8,6 @@ processes may work on one study. Each trial trains in a folder of its own, and i
 evaluations fall behind those of the others (Akiba et al., 2019).
 """
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from rich.table import Table
 
 from training.config import Flags, TrainingConfig
 from training.divergence import DivergenceError
-from training.episode_log import EVALUATIONS_FILE
+from training.monitors import EvaluationFile
 from training.online import stop_on_signals, train
 from training.preset import read_preset
 from training.sweep_space import Choices, Range, Space, parse_space
@@ -137,23 +136,19 @@ class _InterruptedError(Exception):
 class _Evaluations:
     """A trial's evaluations, told to the study as they come."""
 
-    def __init__(self, trial: optuna.Trial, path: Path) -> None:
-        self._trial, self._path = trial, path
-        self._num_bytes = 0
+    def __init__(self, trial: optuna.Trial, out: Path) -> None:
+        self._trial = trial
+        self._file = EvaluationFile(out)
         self._known: set[int] = set()
 
     def report(self) -> bool:
         """Tell the study of new ones; whether there were any."""
-        num_bytes = self._path.stat().st_size if self._path.exists() else 0
-        if num_bytes == self._num_bytes:
-            return False
-        self._num_bytes = num_bytes
-        for line in self._path.read_text().splitlines():
-            record = json.loads(line)
-            if record["steps"] not in self._known:
-                self._known.add(record["steps"])
-                self._trial.report(record["mean_return"], record["steps"])
-        return True
+        records = self._file.read_if_new()
+        for record in records or []:
+            if record.steps not in self._known:
+                self._known.add(record.steps)
+                self._trial.report(record.mean_return, record.steps)
+        return records is not None
 
 
 def _train_trial(
@@ -166,7 +161,7 @@ def _train_trial(
     """Train one trial; its best evaluation's mean return."""
     out = config.out / f"trial-{trial.number}"
     run_config = _run_config(config, settings, out)
-    evaluations = _Evaluations(trial, out / EVALUATIONS_FILE)
+    evaluations = _Evaluations(trial, out)
     is_pruned = False
 
     def should_prune_or_stop() -> bool:
@@ -197,11 +192,7 @@ def _run_config(config: SweepConfig, settings: dict[str, Any], out: Path) -> Tra
     fields |= {"preset": config.preset, "out": out, "seed": config.seed}
     if config.total_steps is not None:
         fields["total_steps"] = config.total_steps
-    run_config = TrainingConfig(**fields)
-    # Evaluations are on the disk, where pruning reads them, once a checkpoint is.
-    return run_config.model_copy(
-        update={"checkpoint_every_steps": run_config.evaluation_every_steps}
-    )
+    return TrainingConfig(**fields)
 
 
 def _suggest(trial: optuna.Trial, name: str, values: Range | Choices) -> Any:

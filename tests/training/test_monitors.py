@@ -1,8 +1,16 @@
+from pathlib import Path
+
 import pytest
 
 from training.divergence import DivergenceError
-from training.episode_log import EvaluationRecord
-from training.monitors import MonitorLimits, check_evaluations, has_collapsed, has_run_away
+from training.episode_log import EVALUATIONS_FILE, EvaluationRecord
+from training.monitors import (
+    MonitorLimits,
+    check_evaluations,
+    has_collapsed,
+    has_run_away,
+    watched,
+)
 
 LIMITS = MonitorLimits(lost_share=0.5, overestimation=1.0, patience=2)
 
@@ -35,6 +43,9 @@ def records(returns: list[float], promised: list[float] | None = None) -> list[E
         # What is best only among the latest has not been lost.
         ([0.0, 1.0, 100.0, 1.0], False),
         ([0.0, 100.0, 10.0], False),
+        # It fell by 150 before it had risen by more than 50.
+        ([-150.0, -100.0, -300.0, -290.0], False),
+        ([-150.0, 50.0, -300.0, -290.0], True),
         ([100.0, 50.0, 20.0, 10.0], False),
     ],
 )
@@ -75,6 +86,24 @@ def test_a_collapsed_run_is_stopped_with_its_figures() -> None:
 def test_a_run_whose_q_values_run_away_is_stopped_with_its_figures() -> None:
     with pytest.raises(DivergenceError, match=r"max Q at the start is 50 .* return is 10"):
         check_evaluations(records([1.0, 2.0, 3.0], [10.0, 25.0, 50.0]), LIMITS)
+
+
+def test_a_run_that_is_watched_is_stopped_once_its_file_says_so(tmp_path: Path) -> None:
+    file = tmp_path / EVALUATIONS_FILE
+    ask = watched(lambda: False, tmp_path, LIMITS)
+    assert ask() is False
+    for record in records([20.0, 400.0, 80.0]):
+        with file.open("a") as lines:
+            lines.write(record.model_dump_json() + "\n")
+        assert ask() is False
+    with file.open("a") as lines:
+        lines.write(records([90.0])[0].model_dump_json() + "\n")
+    with pytest.raises(DivergenceError, match="has forgotten"):
+        ask()
+
+
+def test_what_was_asked_before_is_still_asked(tmp_path: Path) -> None:
+    assert watched(lambda: True, tmp_path)() is True
 
 
 def test_a_run_that_learns_with_setbacks_goes_on() -> None:

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from tests.training.builders import training_config
 from training.checkpoint import read_checkpoint
+from training.episode_log import EVALUATIONS_FILE, EvaluationRecord
 from training.pictures import draw_importances
 from training.report import ReportConfig, write_report
 from training.sweep import SweepConfig, _Evaluations, importances, sweep
@@ -121,10 +122,17 @@ def test_a_trial_behind_the_others_is_pruned(tmp_path: Path) -> None:
         study.tell(trial, final)
 
     def is_pruned(mean_return: float) -> bool:
-        path = tmp_path / f"{mean_return}.jsonl"
-        path.write_text(f'{{"steps": 200, "mean_return": {mean_return}}}\n')
+        record = EvaluationRecord(
+            steps=200,
+            episodes=1,
+            mean_return=mean_return,
+            mean_length=1.0,
+            mean_start_q=0.0,
+            mean_start_return=0.0,
+        )
+        (tmp_path / EVALUATIONS_FILE).write_text(record.model_dump_json() + "\n")
         behind = study.ask()
-        evaluations = _Evaluations(behind, path)
+        evaluations = _Evaluations(behind, tmp_path)
         assert evaluations.report()
         assert not evaluations.report()
         return behind.should_prune()
