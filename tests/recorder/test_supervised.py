@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from contract.segments import segment_paths
 from recorder.shards import raw_folder
 from tests.recorder.records import sealed_rewards
@@ -16,6 +18,18 @@ from tests.service.process import Process, is_running, process
 from tests.service.running import wait_until
 
 BRISK = {"DQN_RECORD_SEAL_SECONDS": "0.1", "DQN_RECORD_METRICS_PORT": "0"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("box")
+
+
+@pytest.fixture(scope="module")
+def box(data: Path) -> Iterator[Process]:
+    """One service for several tests, of which the last kills it."""
+    with recorded(data) as service:
+        yield service
 
 
 @contextmanager
@@ -61,34 +75,32 @@ def test_one_box_seals_what_it_accepts_and_the_rest_when_it_stops(tmp_path: Path
     assert len(segment_paths(folder)) == 1
 
 
-def test_a_killed_recorder_is_started_anew_and_doubles_nothing(tmp_path: Path) -> None:
-    with recorded(tmp_path) as service:
-        report(service, 1.0)
-        wait_until(lambda: rewards(tmp_path) == [1.0], "the first is sealed")
-        pid = recorder_of(service)
-        os.kill(pid, signal.SIGKILL)
-        report(service, 2.0)
-        wait_until(lambda: rewards(tmp_path) == [1.0, 2.0], "the second, by a new one")
-        assert recorder_of(service) != pid
+def test_a_killed_recorder_is_started_anew_and_doubles_nothing(box: Process, data: Path) -> None:
+    report(box, 1.0)
+    wait_until(lambda: rewards(data) == [1.0], "the first is sealed")
+    pid = recorder_of(box)
+    os.kill(pid, signal.SIGKILL)
+    report(box, 2.0)
+    wait_until(lambda: rewards(data) == [1.0, 2.0], "the second, by a new one")
+    assert recorder_of(box) != pid
 
 
-def test_a_recorder_goes_with_its_supervisor(tmp_path: Path) -> None:
-    with recorded(tmp_path) as service:
-        pid = recorder_of(service)
-        service.kill_supervisor()
-        wait_until(lambda: not is_running(pid), "the recorder is gone")
+def test_a_second_recorder_of_the_same_spools_refuses_to_start(box: Process, data: Path) -> None:
+    second = subprocess.run(
+        [sys.executable, "-m", "recorder", f"--data={data}", "--metrics-port=0"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert second.returncode == 1
+    assert f"{data / 'spool'} is read by another recorder" in second.stderr
+    before = len(rewards(data))
+    report(box, 3.0)
+    wait_until(lambda: len(rewards(data)) == before + 1, "the first goes on")
 
 
-def test_a_second_recorder_of_the_same_spools_refuses_to_start(tmp_path: Path) -> None:
-    with recorded(tmp_path) as service:
-        second = subprocess.run(
-            [sys.executable, "-m", "recorder", f"--data={tmp_path}", "--metrics-port=0"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        assert second.returncode == 1
-        assert f"{tmp_path / 'spool'} is read by another recorder" in second.stderr
-        report(service, 1.0)
-        wait_until(lambda: rewards(tmp_path) == [1.0], "the first goes on")
+def test_a_recorder_goes_with_its_supervisor(box: Process) -> None:
+    pid = recorder_of(box)
+    box.kill_supervisor()
+    wait_until(lambda: not is_running(pid), "the recorder is gone")
