@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -20,7 +20,11 @@ from exporter.adoption.preparation import Preparation, observation_shape, read_n
 from exporter.adoption.source import AdoptionError, Source
 from training.environments import describe_environment
 
-_NO_STATISTICS = Path("none")
+_NO_STATISTICS: Final = Path("none")
+_PICTURES: Final = (
+    "the network takes pictures: state how agents send a frame (--image-layout grey, "
+    "channels-first or channels-last) and how many are stacked (--frame-stack)"
+)
 
 
 def declare(config: AdoptConfig, source: Source, policy_directory: Path) -> PolicyDeclaration:
@@ -33,14 +37,7 @@ def declare(config: AdoptConfig, source: Source, policy_directory: Path) -> Poli
     template = _template(config)
     if (policy_directory / DECLARATION_FILE).exists():
         declaration = read_declaration(policy_directory)
-        heuristic = template.get("heuristic")
-        if heuristic and declaration != PolicyDeclaration.model_validate(
-            declaration.model_dump() | template
-        ):
-            raise DeclarationError(
-                f"{policy_directory / DECLARATION_FILE} declares otherwise, and what stands "
-                "outlives every version: adopt without a declaration, or as another policy"
-            )
+        _check_agreement(declaration, template)
     else:
         declaration = _new_declaration(config, source, template)
     _check_source(declaration, source)
@@ -61,6 +58,8 @@ def choose_preparation(
             observations were normalised.
     """
     input_shape = source.facts.input_shape or _picture_shape(config, observation)
+    if len(input_shape) == 3 and config.image_layout is None:
+        raise AdoptionError(_PICTURES)
     layout = config.image_layout if len(input_shape) == 3 else None
     expected = observation_shape(input_shape, layout, observation.frame_stack)
     if expected != observation.shape:
@@ -80,6 +79,20 @@ def choose_preparation(
             "--vecnormalize FILE.npz, or state --vecnormalize none"
         )
     return Preparation(observation, input_shape, layout, normalisation)
+
+
+def _check_agreement(standing: PolicyDeclaration, template: dict[str, Any]) -> None:
+    """Whatever the template says, what stands says too."""
+    stands = standing.model_dump(mode="json")
+    for name, told in template.items():
+        found = stands.get(name)
+        if isinstance(told, dict) and isinstance(found, dict):
+            found = {key: found.get(key) for key in told}
+        if found != told:
+            raise DeclarationError(
+                f"policy.toml declares {name} {found!r}, adopted is {told!r}; what stands outlives "
+                "every version: adopt without a declaration, or as another policy"
+            )
 
 
 def _new_declaration(
@@ -110,10 +123,7 @@ def _observation(config: AdoptConfig, source: Source, told: dict[str, Any]) -> d
     found["frame_stack"] = config.frame_stack or 1
     is_picture = facts.input_shape is None or len(facts.input_shape) == 3
     if is_picture and (config.image_layout is None or config.frame_stack is None):
-        raise AdoptionError(
-            "the network takes pictures: state how agents send a frame (--image-layout grey, "
-            "channels-first or channels-last) and how many are stacked (--frame-stack)"
-        )
+        raise AdoptionError(_PICTURES)
     if facts.input_shape is not None:
         layout = config.image_layout if is_picture else None
         found["shape"] = observation_shape(facts.input_shape, layout, config.frame_stack or 1)
@@ -152,10 +162,9 @@ def _picture_shape(config: AdoptConfig, observation: ObservationSpec) -> tuple[i
             return (stack * channels, height, width)
         case "channels-last", (height, width, channels):
             return (stack * channels, height, width)
-    raise AdoptionError(
-        f"a frame of {list(frame)} is not laid out as {config.image_layout or 'stated'}: state "
-        "--image-layout"
-    )
+    if config.image_layout is None:
+        raise AdoptionError(_PICTURES)
+    raise AdoptionError(f"a frame of {list(frame)} is not {config.image_layout}")
 
 
 def _check_source(declaration: PolicyDeclaration, source: Source) -> None:

@@ -62,9 +62,7 @@ def read_onnx(content: bytes, q_output: str | None) -> Source:
         inspect_model(graph)
     except BundleError as error:
         raise AdoptionError(str(error)) from error
-    num_actions = None
-    if shape is not None:
-        graph, num_actions = _with_open_batch_axis(graph, shape, dtype, q_name)
+    graph, num_actions = _with_open_batch_axis(graph, shape, dtype, q_name)
     return Source(
         kind="onnx",
         facts=Facts(
@@ -134,14 +132,15 @@ def _only_input(model: onnx.ModelProto) -> Any:
     return inputs[0]
 
 
-def _input_shape(taken: Any) -> tuple[int, ...] | None:
-    """Of one observation; None where the graph leaves a size open."""
+def _input_shape(taken: Any) -> tuple[int, ...]:
+    """Of one observation."""
     sizes = [dimension.dim_value for dimension in taken.type.tensor_type.shape.dim]
-    if len(sizes) < 2:
+    if len(sizes) < 2 or min(sizes[1:]) < 1:
         raise AdoptionError(
-            f"input {taken.name} has {len(sizes)} axes, expected a batch axis and an observation"
+            f"input {taken.name} has sizes {sizes}, where 0 is open: expected a batch axis and the "
+            "fixed shape of an observation; export it with only the batch axis dynamic"
         )
-    return tuple(sizes[1:]) if all(size > 0 for size in sizes[1:]) else None
+    return tuple(sizes[1:])
 
 
 def _find_q_values(model: onnx.ModelProto) -> str:

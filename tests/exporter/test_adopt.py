@@ -60,9 +60,20 @@ def test_the_next_adoption_is_the_next_version_under_the_same_declaration(tmp_pa
     adopt_file(cleanrl(tmp_path), discount=0.99)
     second = adopt_file(cleanrl(tmp_path), discount=0.99, heuristic=None)
     assert second.name == "2"
-    with pytest.raises(DeclarationError, match="declares otherwise"):
+    with pytest.raises(DeclarationError, match=r"declares heuristic .*constant"):
         adopt_file(cleanrl(tmp_path), discount=0.99, heuristic="random")
     assert versions_in(second.parent) == [1, 2]
+
+
+def test_a_template_may_repeat_a_part_of_what_stands(tmp_path: Path) -> None:
+    adopt_file(cleanrl(tmp_path), discount=0.99)
+    template = tmp_path / "template.toml"
+    template.write_text("[observation]\nshape = [4]\n", encoding="utf-8")
+    second = adopt_file(cleanrl(tmp_path), discount=0.99, heuristic=None, declaration=template)
+    assert second.name == "2"
+    template.write_text("[observation]\nfirst_frames = 'zeros'\n", encoding="utf-8")
+    with pytest.raises(DeclarationError, match="first_frames"):
+        adopt_file(cleanrl(tmp_path), discount=0.99, heuristic=None, declaration=template)
 
 
 def test_without_anything_to_measure_the_card_says_what_is_not_armed(tmp_path: Path) -> None:

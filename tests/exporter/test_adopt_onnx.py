@@ -171,6 +171,14 @@ def test_what_may_not_be_served_is_refused(tmp_path: Path, change: Any, says: st
         adopt_onnx(tmp_path, changed(onnx_network(perceptron()), change))
 
 
+def test_observations_of_open_size_are_refused(tmp_path: Path) -> None:
+    def open_sizes(model: onnx.ModelProto) -> None:
+        model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "elements"
+
+    with pytest.raises(AdoptionError, match=r"input_0 has sizes \[0, 0\]"):
+        adopt_onnx(tmp_path, changed(onnx_network(perceptron()), open_sizes))
+
+
 @pytest.mark.parametrize("content", [b"", b"no model at all", b"\x00" * 64])
 def test_bytes_that_are_no_model_are_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(AdoptionError, match="not an ONNX model"):
