@@ -96,6 +96,29 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+# Games are cut short, since evaluations play whole ones.
+@pytest.mark.slow
+@pytest.mark.parametrize("replay_storage", ["frames", "compressed_frames"])
+def test_a_resumed_run_of_stored_frames_equals_an_uninterrupted_one(
+    tmp_path: Path, replay_storage: str
+) -> None:
+    changes: dict[str, Any] = {
+        "environment_id": "ALE/Pong-v5?max_screens=160",
+        "convolutions": "nature",
+        "normalise_observations": False,
+        "replay_storage": replay_storage,
+        "replay_capacity": 120,
+        "prioritised": True,
+        "n_step": 3,
+        "total_steps": 320,
+        "learning_starts": 160,
+    }
+    train(training_config(tmp_path / "whole", **changes), quiet())
+    train(training_config(tmp_path / "parts", **changes), quiet(), stop_after(14))
+    resume(tmp_path / "parts", quiet())
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
 def test_a_killed_run_goes_on_from_its_latest_checkpoint(tmp_path: Path) -> None:
     train(training_config(tmp_path / "whole"), quiet())
 
