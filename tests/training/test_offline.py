@@ -1,0 +1,176 @@
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.training.builders import q_network
+from tests.training.offline_logs import logged_steps, two_way_log
+from training.distributions import Quantiles
+from training.network import QNetwork
+from training.offline import (
+    Candidate,
+    OfflineConfig,
+    OfflineLearner,
+    batch_loss,
+    choose,
+    learn,
+    learn_candidates,
+)
+from training.offline_log import LogReplay, OfflineBatch
+
+
+def network() -> QNetwork:
+    return q_network(observation_shape=(2,), num_actions=2)
+
+
+def config(**changes: Any) -> OfflineConfig:
+    fields: dict[str, Any] = {
+        "alphas": (0.5,),
+        "updates": 160,
+        "candidate_every_updates": 80,
+        "batch_size": 64,
+        "learning_rate": 0.02,
+        "target_sync_updates": 50,
+    }
+    return OfflineConfig(**(fields | changes))
+
+
+def greedy_actions(network: QNetwork) -> list[int]:
+    observations = torch.from_numpy(np.random.default_rng(9).normal(size=(50, 2)))
+    actions: list[int] = network(observations.float()).argmax(dim=1).unique().tolist()
+    return actions
+
+
+def one_row(*, is_policy: bool) -> OfflineBatch:
+    """Q-values log 1 and log 3 of a step that took action 1 for 2, with 4 * 0.5 to follow."""
+    return OfflineBatch(
+        observations=torch.zeros(1, 2),
+        actions=torch.tensor([1]),
+        rewards=torch.tensor([2.0]),
+        next_observations=torch.ones(1, 2),
+        terminated=torch.tensor([False]),
+        discounts=torch.tensor([0.5]),
+        legal_actions=torch.ones(1, 2, dtype=torch.bool),
+        next_legal_actions=torch.ones(1, 2, dtype=torch.bool),
+        behaviour_probabilities=torch.tensor([[0.0, 1.0]]),
+        is_policy=torch.tensor([is_policy]),
+        weights=torch.tensor([1.0]),
+    )
+
+
+def target_q_values(observations: Tensor) -> Tensor:
+    return torch.tensor([[4.0, 50.0]])
+
+
+def online_q_values(observations: Tensor) -> Tensor:
+    return torch.tensor([[1.0, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("method", "is_policy", "expected"),
+    [
+        ("plain", True, 4.0 - math.log(3) - 0.5),
+        ("cloning", True, math.log(4 / 3)),
+        ("conservative", True, 4.0 - math.log(3) - 0.5 + 10 * math.log(4 / 3)),
+        # A heuristic's step tells what followed, and is nothing to stay close to.
+        ("conservative", False, 4.0 - math.log(3) - 0.5),
+        ("cloning", False, 0.0),
+    ],
+)
+def test_each_method_adds_up_its_terms(method: str, is_policy: bool, expected: float) -> None:
+    loss = batch_loss(
+        method,  # type: ignore[arg-type]
+        10.0,
+        torch.log(torch.tensor([[1.0, 3.0]])),
+        one_row(is_policy=is_policy),
+        online_q_values,
+        target_q_values,
+    )
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_what_the_log_shows_to_be_better_is_learned() -> None:
+    replay = LogReplay(two_way_log(500, np.random.default_rng(1)), 3, 0.9)
+    *_, last = learn(network(), 0.1, replay, None, config(), 30.0, np.random.default_rng(2))
+    assert greedy_actions(last.network) == [1]
+
+
+def test_cloning_and_strong_conservatism_do_what_the_log_mostly_does() -> None:
+    replay = LogReplay(two_way_log(500, np.random.default_rng(1)), 3, 0.9)
+    for changed, alpha in (({"method": "cloning"}, 0.0), ({}, 50.0)):
+        run = learn(network(), alpha, replay, None, config(**changed), 500.0, rng())
+        *_, last = run
+        assert greedy_actions(last.network) == [0]
+
+
+def test_the_same_seed_gives_the_same_candidates_and_the_current_network_stays() -> None:
+    replay = LogReplay(two_way_log(200, np.random.default_rng(1)), 3, 0.9)
+    current = network()
+    first, second = (
+        list(learn(current, 0.5, replay, replay, config(elastic_strength=1.0), 30.0, rng()))
+        for _ in range(2)
+    )
+    assert [each.updates for each in first] == [80, 160]
+    for name, value in first[1].network.state_dict().items():
+        assert torch.equal(value, second[1].network.state_dict()[name])
+        assert torch.equal(current.state_dict()[name], network().state_dict()[name])
+    assert not torch.equal(first_weights(first[0].network), first_weights(first[1].network))
+
+
+def test_a_run_whose_q_values_leave_what_rewards_allow_leaves_no_candidate() -> None:
+    replay = LogReplay(two_way_log(200, np.random.default_rng(1)), 3, 0.9)
+    learned = learn_candidates(
+        network(), replay, None, config(q_limit_factor=1.0, alphas=(0.5, 1.0)), 0.01, rng()
+    )
+    assert learned.candidates == []
+    assert set(learned.diverged) == {0.5, 1.0}
+    assert "beyond the limit of 0.01" in learned.diverged[0.5]
+
+
+def test_elastic_weights_move_less() -> None:
+    replay = LogReplay(two_way_log(200, np.random.default_rng(1)), 3, 0.9)
+    moved = []
+    for strength in (0.0, 1000.0):
+        *_, last = learn(
+            network(), 0.5, replay, None, config(elastic_strength=strength), 30.0, rng()
+        )
+        moved.append((first_weights(last.network) - first_weights(network())).norm().item())
+    assert moved[1] < 0.5 * moved[0]
+
+
+def test_rehearsal_holds_the_order_of_actions_on_old_states() -> None:
+    old = logged_steps(5, rewards=np.zeros(5, np.float32))
+    fresh = LogReplay(two_way_log(200, np.random.default_rng(1)), 1, 0.9)
+    distances = []
+    for strength in (0.0, 100.0):
+        settings = config(anchor_strength=strength, rehearsed_share=0.5)
+        *_, last = learn(network(), 0.5, fresh, LogReplay(old, 1, 0.9), settings, 1e4, rng())
+        found = last.network(torch.from_numpy(old.observations[:5]))
+        before = network()(torch.from_numpy(old.observations[:5]))
+        gaps = [(each[:, 1] - each[:, 0]) for each in (found, before)]
+        distances.append((gaps[0] - gaps[1]).abs().mean().item())
+    assert distances[1] < 0.5 * distances[0]
+
+
+def test_the_highest_lower_bound_is_chosen_and_not_the_last_candidate() -> None:
+    candidates = [Candidate(0.5, updates, network()) for updates in (1, 2, 3, 4)]
+    chosen = choose(candidates, [1.0, 5.0, 5.0, math.nan])
+    assert chosen.candidate.updates == 2
+    with pytest.raises(ValueError, match="no candidate has a finite lower bound"):
+        choose(candidates, [math.nan] * 4)
+
+
+def test_distributions_are_refused() -> None:
+    with pytest.raises(ValueError, match="single values"):
+        OfflineLearner(q_network(distribution=Quantiles(size=5)), 1.0, config(), None)
+
+
+def first_weights(network: QNetwork) -> Tensor:
+    return dict(network.named_parameters())["layers.0.weight"]
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(2)
