@@ -36,8 +36,7 @@ class Mutant(NamedTuple):
 
 
 def mutants_of(document: dict[str, Any]) -> Iterator[Mutant]:
-    """Every comparison turned or shifted by a step, every number moved by a tenth, each `and` an
-    `or`, each deadline twice as long or none."""
+    """Comparisons turned or shifted, numbers moved by a tenth, `and` for `or`, deadlines moved."""
     for group_number, group in enumerate(document["groups"]):
         for rule_number, rule in enumerate(group["rules"]):
             for change, field, value in _changes(rule):

@@ -1,0 +1,1 @@
+"""Incidents replayed against a real service, recorder, Redis, Prometheus and Alertmanager."""

@@ -1,0 +1,174 @@
+"""Versions of one CartPole policy: one that is well and others that are not, each in one way."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from onnx import TensorProto, helper, numpy_helper
+
+from contract.bundle import Golden, write_bundle
+from contract.conduct import make_reference, observation_cells
+from contract.declaration import ActionSpec, ObservationSpec, PolicyDeclaration, write_declaration
+from contract.drift_reference import DriftReference, make_columns
+from contract.heuristics import ConstantHeuristic
+from contract.manifest import (
+    ACTIONS,
+    FEATURES,
+    OBSERVATIONS,
+    Q_VALUES,
+    Distribution,
+    Lineage,
+    Manifest,
+    Profile,
+)
+
+POLICY: Final = "cartpole"
+EPISODE_STEPS: Final = 50
+WELL, EXPLODED, OVERFLOWING, SLOW, NOT_A_NUMBER = 1, 2, 3, 4, 5
+
+_WEIGHTS: Final = np.array([[0, 0, -3, -1], [0, 0, 3, 1]], dtype=np.float32)
+_BIAS: Final = np.float32(25.0)
+_OPSET: Final = 18
+_PROFILE_EPISODES: Final = 100
+_SLOW_WIDTH, _SLOW_LAYERS = 2048, 24
+
+Array = npt.NDArray[Any]
+
+
+def write_versions(repository: Path) -> None:
+    """The policy and its five versions; none is promoted."""
+    declaration = PolicyDeclaration(
+        observation=ObservationSpec(shape=(4,)),
+        actions=ActionSpec(count=2),
+        heuristic=ConstantHeuristic(action=1),
+    )
+    folder = repository / POLICY
+    folder.mkdir(parents=True)
+    write_declaration(folder, declaration)
+    profile = _profile()
+    # So near zero that even weights of 1e38 stay finite: their fault shows in traffic only.
+    quiet = (np.random.default_rng(0).standard_normal((5, 4)) * 1e-3).astype(np.float32)
+    for version, factor, num_layers in (
+        (WELL, 1.0, 0),
+        (EXPLODED, 3000.0, 0),
+        (OVERFLOWING, 3e37, 0),
+        (SLOW, 1.0, _SLOW_LAYERS),
+        (NOT_A_NUMBER, float("nan"), 0),
+    ):
+        manifest = Manifest(
+            policy=POLICY,
+            version=version,
+            observation=declaration.observation,
+            actions=declaration.actions,
+            outputs=(ACTIONS, Q_VALUES, FEATURES),
+            num_features=4,
+            opset=_OPSET,
+            discount=0.99,
+            q_bound=None if version == OVERFLOWING else 100.0,
+            heuristic_behaviour=declaration.heuristic.behaviour,
+            floor=10.0,
+            profile=profile,
+            lineage=Lineage(created_at="2026-01-01T00:00:00Z", source="drill"),
+            sha256={},
+        )
+        q_values = quiet @ (_WEIGHTS * np.float32(factor)).T + _BIAS
+        write_bundle(
+            folder / str(version),
+            manifest,
+            model=_model(factor, num_layers),
+            golden=Golden(quiet, np.nan_to_num(q_values).astype(np.float32)),
+            card=f"# {POLICY} v{version}\n",
+        )
+
+
+def balance(observation: Array) -> int:
+    """What the version that is well does."""
+    return int(np.argmax(_WEIGHTS @ observation))
+
+
+def _model(factor: float, num_layers: int) -> bytes:
+    constants: dict[str, Array] = {
+        "weights": _WEIGHTS * np.float32(factor),
+        "bias": np.full(2, _BIAS),
+    }
+    nodes = [helper.make_node("Identity", [OBSERVATIONS], [FEATURES])]
+    if num_layers:
+        # One matrix many times over: slow, and small on disk. What comes of it is nothing.
+        rng = np.random.default_rng(1)
+        constants["into"] = rng.standard_normal((4, _SLOW_WIDTH), dtype=np.float32)
+        constants["around"] = rng.standard_normal((_SLOW_WIDTH, _SLOW_WIDTH), dtype=np.float32)
+        constants["around"] /= np.float32(_SLOW_WIDTH)
+        constants["out_of"] = np.full((_SLOW_WIDTH, 2), 1e-30, dtype=np.float32)
+        nodes.append(helper.make_node("MatMul", [OBSERVATIONS, "into"], ["hidden_0"]))
+        for layer in range(num_layers):
+            names = [f"hidden_{layer}", "around"], [f"hidden_{layer + 1}"]
+            nodes.append(helper.make_node("MatMul", *names))
+        nodes.append(helper.make_node("MatMul", [f"hidden_{num_layers}", "out_of"], ["nothing"]))
+        nodes.append(helper.make_node("Gemm", [OBSERVATIONS, "weights", "bias"], ["sum"], transB=1))
+        nodes.append(helper.make_node("Add", ["sum", "nothing"], [Q_VALUES]))
+    else:
+        nodes.append(
+            helper.make_node("Gemm", [OBSERVATIONS, "weights", "bias"], [Q_VALUES], transB=1)
+        )
+    nodes.append(helper.make_node("ArgMax", [Q_VALUES], [ACTIONS], axis=1, keepdims=0))
+    graph = helper.make_graph(
+        nodes,
+        "drill",
+        [_tensor(OBSERVATIONS, TensorProto.FLOAT, [4])],
+        [
+            _tensor(ACTIONS, TensorProto.INT64, []),
+            _tensor(Q_VALUES, TensorProto.FLOAT, [2]),
+            _tensor(FEATURES, TensorProto.FLOAT, [4]),
+        ],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def _tensor(name: str, kind: int, shape: list[int]) -> Any:
+    return helper.make_tensor_value_info(name, kind, ["N", *shape])
+
+
+def _profile() -> Profile:
+    """What a hundred episodes of the version that is well look like."""
+    environment = gymnasium.make("CartPole-v1", max_episode_steps=EPISODE_STEPS)
+    observations: list[Array] = []
+    actions: list[int] = []
+    lengths: list[int] = []
+    for seed in range(_PROFILE_EPISODES):
+        observation, _ = environment.reset(seed=10_000 + seed)
+        is_over, length = False, 0
+        while not is_over:
+            observations.append(observation)
+            actions.append(balance(observation))
+            observation, _, terminated, truncated, _ = environment.step(actions[-1])
+            is_over, length = terminated or truncated, length + 1
+        lengths.append(length)
+    seen, steps = np.array(observations), np.array(lengths)
+    rewards, q_values = np.ones(len(actions)), seen @ _WEIGHTS.T + _BIAS
+    columns = make_columns(seen, steps)
+    return Profile(
+        episode_return=_distribution(steps.astype(np.float64)),
+        episode_length=_distribution(steps.astype(np.float64)),
+        reward=_distribution(rewards),
+        max_q=_distribution(q_values.max(axis=1)),
+        absolute_q_maximum=float(np.abs(q_values).max()),
+        num_observations=len(actions),
+        drift=DriftReference(
+            observations=columns, features=columns, q_values=make_columns(q_values, steps)
+        ),
+        conduct=make_reference(rewards, np.array(actions), observation_cells(seen, columns), steps),
+    )
+
+
+def _distribution(values: npt.NDArray[np.float64]) -> Distribution:
+    return Distribution(
+        count=len(values),
+        mean=float(values.mean()),
+        sd=float(values.std()),
+        minimum=float(values.min()),
+        maximum=float(values.max()),
+    )
