@@ -29,6 +29,8 @@ SB3 = Library(
 )
 OURS = (
     *(sys.executable, "-m", "training", "--preset", "pong", "--out", "run", "--no-tensorboard"),
+    # Stable-Baselines3's algorithm: plain DQN.
+    *("--no-double", "--n-step", "1"),
     # Evaluations play games that are cut short, alike in the short run and the long one.
     *("--environment-id", "ALE/Pong-v5?max_screens=2000", "--evaluation-episodes", "1"),
     *("--learning-starts", "200", "--replay-capacity", "5000"),
