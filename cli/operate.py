@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import msgspec
 from rich.console import Console
@@ -13,54 +15,57 @@ from rich.table import Table
 from dqn_client import Client, ClientError
 
 DEFAULT_SERVER = "http://127.0.0.1:8000"
+_TIMEOUT_SECONDS = 120.0
+"""A version is loaded, proven and warmed on every replica before a call returns."""
 
 
 def policies(arguments: Sequence[str]) -> int:
     """Show what is served."""
-    options = _parser("policies", "What is served, and by whom.").parse_args(arguments)
-    return _with_client(options, lambda client: _show_policies(client, as_json=options.json))
+    options = server_parser("policies", "What is served, and by whom.").parse_args(arguments)
+    return with_client(options, lambda client: _show_policies(client, as_json=options.json))
 
 
 def promote(arguments: Sequence[str]) -> int:
     """Make a version stable."""
-    parser = _change_parser("promote", "Make a version stable, once it has proven that it loads.")
+    parser = change_parser("promote", "Make a version stable, once it has proven that it loads.")
     parser.add_argument("version", type=int)
     parser.add_argument("--first", action="store_true", help="it is the policy's first version")
-    return _change("promote", parser.parse_args(arguments), "version", "first")
+    return change("promote", parser.parse_args(arguments), "version", "first")
 
 
 def rollback(arguments: Sequence[str]) -> int:
     """Go back to an earlier version."""
-    parser = _change_parser("rollback", "Make the previous version stable again.")
+    parser = change_parser("rollback", "Make the previous version stable again.")
     parser.add_argument("--to", type=int, help="the version to go back to, if not the previous")
-    return _change("rollback", parser.parse_args(arguments), "to")
+    return change("rollback", parser.parse_args(arguments), "to")
 
 
 def pin(arguments: Sequence[str]) -> int:
     """Let the heuristic answer everything."""
-    parser = _change_parser("pin", "Let the heuristic answer everything.")
-    return _change("pin", parser.parse_args(arguments))
+    parser = change_parser("pin", "Let the heuristic answer everything.")
+    return change("pin", parser.parse_args(arguments))
 
 
 def unpin(arguments: Sequence[str]) -> int:
     """Let the model answer again."""
-    parser = _change_parser("unpin", "Let the model answer again.")
-    return _change("unpin", parser.parse_args(arguments))
+    parser = change_parser("unpin", "Let the model answer again.")
+    return change("unpin", parser.parse_args(arguments))
 
 
 def freeze(arguments: Sequence[str]) -> int:
     """Stop promotions."""
-    parser = _change_parser("freeze", "Stop promotions; never a rollback.")
-    return _change("freeze", parser.parse_args(arguments))
+    parser = change_parser("freeze", "Stop promotions; never a rollback.")
+    return change("freeze", parser.parse_args(arguments))
 
 
 def unfreeze(arguments: Sequence[str]) -> int:
     """Allow promotions again."""
-    parser = _change_parser("unfreeze", "Allow promotions again.")
-    return _change("unfreeze", parser.parse_args(arguments))
+    parser = change_parser("unfreeze", "Allow promotions again.")
+    return change("unfreeze", parser.parse_args(arguments))
 
 
-def _parser(verb: str, description: str) -> argparse.ArgumentParser:
+def server_parser(verb: str, description: str) -> argparse.ArgumentParser:
+    """The flags of every verb that asks a server."""
     parser = argparse.ArgumentParser(prog=f"dqn {verb}", description=description)
     parser.add_argument("--server", default=os.environ.get("DQN_SERVER", DEFAULT_SERVER))
     parser.add_argument(
@@ -70,20 +75,26 @@ def _parser(verb: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _change_parser(verb: str, description: str) -> argparse.ArgumentParser:
-    parser = _parser(verb, description)
+def change_parser(
+    verb: str, description: str, *, needs_why: bool = True
+) -> argparse.ArgumentParser:
+    """The flags of every change."""
+    parser = server_parser(verb, description)
     parser.add_argument("policy")
-    parser.add_argument("--why", required=True, help="kept in the ledger")
+    parser.add_argument("--why", required=needs_why, help="kept in the ledger")
     parser.add_argument("--expected-stable", type=int, help="refuse unless this one is stable")
     return parser
 
 
-def _change(action: str, options: argparse.Namespace, *fields: str) -> int:
-    body = {
+def change(action: str, options: argparse.Namespace, *fields: str, **more: Any) -> int:
+    """Make one change and tell what came of it; the exit status."""
+    body = more | {
         name: getattr(options, name)
         for name in ("why", "expected_stable", *fields)
         if getattr(options, name) is not None
     }
+    # A call that is sent again, by a client that heard no answer, must not act twice.
+    body["key"] = uuid4().hex
 
     def call(client: Client) -> None:
         answer = client.change(options.policy, action, body)
@@ -95,8 +106,10 @@ def _change(action: str, options: argparse.Namespace, *fields: str) -> int:
         print(f"{action}: ledger entry {answer['entry']['position']}; {by} answers")
         if served["fault"]:
             print(f"but {served['fault']}")
+        if answer["replicas"]["not_acknowledged"]:
+            print(f"not heard of from {', '.join(answer['replicas']['not_acknowledged'])}")
 
-    return _with_client(options, call)
+    return with_client(options, call)
 
 
 def _show_policies(client: Client, *, as_json: bool) -> None:
@@ -116,10 +129,11 @@ def _show_policies(client: Client, *, as_json: bool) -> None:
     Console().print(table)
 
 
-def _with_client(options: argparse.Namespace, call: Callable[[Client], None]) -> int:
+def with_client(options: argparse.Namespace, call: Callable[[Client], None]) -> int:
+    """Call with a client of the server that the flags name; the exit status."""
     try:
         key = options.key_file and Path(options.key_file).read_text(encoding="utf-8").strip()
-        with Client(options.server, key) as client:
+        with Client(options.server, key, timeout_seconds=_TIMEOUT_SECONDS) as client:
             call(client)
     except (ClientError, OSError) as error:
         print(f"dqn: {error}", file=sys.stderr)

@@ -70,6 +70,11 @@ class FileLedger:
         return 0
 
     @property
+    def fault(self) -> str | None:
+        """Why what others write is not read: None, for whoever can read the file reads it all."""
+        return None
+
+    @property
     def position(self) -> int:
         """Position of the last entry read."""
         return len(self._entries)
@@ -218,6 +223,10 @@ class Ledger(Protocol):
     @property
     def generation(self) -> int:
         """Goes up where positions that were read before may hold other entries now."""
+
+    @property
+    def fault(self) -> str | None:
+        """Why what others write is not read at present."""
 
     @property
     def position(self) -> int:

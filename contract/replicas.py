@@ -5,7 +5,7 @@ a while is not waited for.
 """
 
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -67,6 +67,35 @@ class FileReplicas:
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name.replace('/', '_')}.json"
+
+
+class RedisReplicas:
+    """One field a replica in a hash of Redis; while Redis is away nobody is known of."""
+
+    def __init__(self, client: Any, key: str, errors: tuple[type[Exception], ...]) -> None:
+        """`errors` are what the client raises where Redis is away."""
+        self._client = client
+        self._key = key
+        self._errors = errors
+
+    def tell(self, replica: Replica) -> None:
+        """Say how it stands."""
+        self._call("hset", self._key, replica.name, msgspec.json.encode(replica))
+
+    def forget(self, name: str) -> None:
+        """Stop being waited for."""
+        self._call("hdel", self._key, name)
+
+    def told(self, now: float) -> list[Replica]:
+        """Those that said something lately."""
+        found = self._call("hgetall", self._key)
+        return fresh(list(found.values()), now) if found else []
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        try:
+            return getattr(self._client, name)(*arguments)
+        except self._errors:
+            return None
 
 
 def fresh(contents: list[bytes], now: float) -> list[Replica]:

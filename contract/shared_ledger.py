@@ -87,8 +87,12 @@ class SharedLedger:
         self._orders_path = orders
         self._orders = _read_orders(orders)
         self._generation = 0
-        self.fault: str | None = None
+        self._fault: str | None = None
+
+    @property
+    def fault(self) -> str | None:
         """Why the stream is not followed; None while it is."""
+        return self._fault
 
     @property
     def generation(self) -> int:
@@ -125,17 +129,17 @@ class SharedLedger:
             raise LedgerMovedError(f"at position {self.position}, expected {after}")
         at = entry.at or datetime.now(UTC).isoformat(timespec="milliseconds")
         entry = msgspec.structs.replace(entry, position=after + 1, at=at)
-        if self.fault is None:
+        if self._fault is None:
             try:
                 if not self._stream.append(entry):
                     raise LedgerMovedError(f"another entry took position {after + 1}")
             except OSError as error:
-                self.fault = str(error)
+                self._fault = str(error)
             else:
                 self._copy.adopt([entry])
                 return entry
         if entry.action not in SAFE_ACTIONS:
-            raise LedgerError(f"cut off from the other replicas ({self.fault}): {entry.action}")
+            raise LedgerError(f"cut off from the other replicas ({self._fault}): {entry.action}")
         self._set_orders([*self._orders, entry])
         return entry
 
@@ -153,9 +157,9 @@ class SharedLedger:
                     # Another replica fills it with the same entries; the next look finds out.
                     break
             self._place_orders()
-            self.fault = None
+            self._fault = None
         except (OSError, LedgerError) as error:
-            self.fault = str(error)
+            self._fault = str(error)
 
     def _place_orders(self) -> None:
         if not self._orders:

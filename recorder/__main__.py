@@ -10,17 +10,21 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Final
 
+import redis
 import structlog
 from prometheus_client import start_http_server
 
-from contract.ledger import LEDGER_FILE, FileLedger
+from contract.files import make_directory
+from contract.ledger import LEDGER_FILE, FileLedger, Ledger
+from contract.shared_ledger import RedisStream, SharedLedger
+from contract.streams import LEDGER_KEY
 from recorder.dataset.store import DatasetStore
 from recorder.hacking import quarantine_in
 from recorder.judge import Judge
 from recorder.manifests import Manifests
 from recorder.metrics import RecorderMetrics
 from recorder.observe import Consumer
-from recorder.process import AlreadyRecordedError, Recorder
+from recorder.process import AlreadyRecordedError, Recorder, connect
 from recorder.reward_health_metrics import HealthMetrics, RewardHealth
 from recorder.reward_metrics import RewardMetrics
 from recorder.rollout_metrics import RolloutMetrics
@@ -72,11 +76,21 @@ def make_judge(settings: RecorderSettings, metrics: RolloutMetrics) -> Judge:
     """The judge of these shards; after a restart it holds the lease that it held before."""
     shards = settings.shards_folder.resolve()
     return Judge(
-        FileLedger(settings.data / "policies" / LEDGER_FILE),
+        _open_ledger(settings),
         shards / "evidence",
         f"recorder {socket.gethostname()}:{shards}",
         metrics.show,
     )
+
+
+def _open_ledger(settings: RecorderSettings) -> Ledger:
+    copy = FileLedger(settings.data / "policies" / LEDGER_FILE)
+    make_directory(settings.data / "policies")
+    url = settings.read_redis_url()
+    if url is None:
+        return copy
+    stream = RedisStream(connect(url), LEDGER_KEY, (redis.RedisError,))
+    return SharedLedger(stream, copy, settings.shards_folder / "orders.json")
 
 
 def configure_logs(level: str, *, as_json: bool) -> None:

@@ -56,7 +56,7 @@ class Recorder:
                 raise AlreadyRecordedError(f"{settings.spools} is read by another recorder")
             self._sources = Spools(settings.spools)
         else:
-            self._sources = Streams(_connect(url), self._name, settings.lease_seconds)
+            self._sources = Streams(connect(url), self._name, settings.lease_seconds)
         self._sealer = Sealer(
             self._shards, self._sources, settings.shard_max_bytes, self._name, self._on_sealed
         )
@@ -123,8 +123,8 @@ class Recorder:
             self._metrics.records.labels("sealed").inc(manifest.records)
 
 
-def _connect(url: str) -> "redis.Redis":
-    # Without retries of its own: each pass is one.
+def connect(url: str) -> "redis.Redis":
+    """A client without retries of its own: each pass is one."""
     return redis.Redis.from_url(
         url,
         socket_timeout=_TIMEOUT_SECONDS,

@@ -10,8 +10,6 @@ from typing import Final, Literal, NamedTuple
 import structlog
 
 from contract.declaration import PolicyDeclaration
-from contract.ledger import LEDGER_FILE, FileLedger
-from contract.replicas import FileReplicas
 from service.errors import InvalidRequestError, NotReadyError, UnknownPolicyError
 from service.experience.shipper import Shipper
 from service.experience.spool import Spool, SpoolLimits
@@ -22,6 +20,7 @@ from service.keys import Keys
 from service.messages import Request, Respond, error_reply
 from service.metrics import Counter, Metrics
 from service.monitoring.drift import DriftRules
+from service.rollout.ledger import open_ledger
 from service.rollout.loader import Loader
 from service.rollout.rollout import Rollout
 from service.settings import ServiceSettings
@@ -70,8 +69,8 @@ class Server:
             if settings.redis_url is not None
             else None
         )
-        self.rollout = Rollout(FileLedger(settings.policies / LEDGER_FILE))
-        self.replicas = FileReplicas(settings.data / "run" / "replicas")
+        ledger, self.replicas = open_ledger(settings, place.slot)
+        self.rollout = Rollout(ledger)
         self.loader = Loader(
             settings.policies,
             self.rollout,

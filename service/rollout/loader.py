@@ -134,6 +134,8 @@ class Loader:
     async def _follow_ledger(self) -> None:
         try:
             await self._rollout.catch_up()
+            if self._rollout.fault is not None:
+                raise LedgerError(f"cut off, serving what was known last: {self._rollout.fault}")
             self.faults.pop("ledger", None)
         except (LedgerError, OSError) as error:
             if "ledger" not in self.faults:

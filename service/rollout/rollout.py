@@ -26,6 +26,11 @@ class Rollout:
         self.entries: list[Entry] = []
         self.states: dict[str, PolicyState] = {}
 
+    @property
+    def fault(self) -> str | None:
+        """Why what other replicas write is not read at present."""
+        return self._ledger.fault
+
     def state(self, policy: str) -> PolicyState:
         """What the ledger says of a policy, as far as it was read."""
         return self.states.get(policy, PolicyState())

@@ -134,6 +134,10 @@ class _Timed:
         return self._ledger.generation
 
     @property
+    def fault(self) -> str | None:
+        return self._ledger.fault
+
+    @property
     def position(self) -> int:
         return self._ledger.position
 
