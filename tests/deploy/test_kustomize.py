@@ -191,15 +191,15 @@ def test_prometheus_scrapes_each_pod_once() -> None:
     assert sorted(scraped) == ["dqn", "dqn-recorder"]
 
 
-def test_the_alerts_are_those_of_the_dashboards() -> None:
-    path = ROOT / "deploy" / "prometheus_rule.py"
-    spec = importlib.util.spec_from_file_location("prometheus_rule", path)
+def test_alerts_and_dashboards_are_those_of_the_folder() -> None:
+    path = ROOT / "deploy" / "monitoring.py"
+    spec = importlib.util.spec_from_file_location("monitoring", path)
     assert spec is not None
     assert spec.loader is not None
     program = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(program)
-    written = program.WRITTEN.read_text(encoding="utf-8")
-    assert written == program.prometheus_rule(program.RULES), "run python deploy/prometheus_rule.py"
+    for written, text in program.resources(program.DASHBOARDS).items():
+        assert written.read_text(encoding="utf-8") == text, "run python deploy/monitoring.py"
 
 
 def test_every_dashboard_is_a_config_map_that_grafana_loads() -> None:
