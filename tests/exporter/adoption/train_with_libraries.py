@@ -9,13 +9,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import d3rlpy
+import d3rlpy  # type: ignore[import-not-found]
 import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3 import DQN
-from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
+from stable_baselines3 import DQN  # type: ignore[import-not-found]
+from stable_baselines3.common.vec_env import (  # type: ignore[import-not-found]
+    DummyVecEnv,
+    VecFrameStack,
+    VecNormalize,
+)
 
 ROWS = 65
 
