@@ -1,5 +1,7 @@
-"""Writes what Kubernetes is told of `dashboards/`: the rules as a resource of the Prometheus operator, and
-the list of dashboards that become a ConfigMap.
+"""Writes what Kubernetes is told of `dashboards/`.
+
+That is the rules as a resource of the Prometheus operator, and the list of dashboards that become a
+ConfigMap.
 
     python deploy/monitoring.py          # writes
     python deploy/monitoring.py --check  # 1 where what is written is out of date
