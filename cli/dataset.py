@@ -138,7 +138,8 @@ def _audit(options: argparse.Namespace, settings: RecorderSettings) -> int:
         *(line for policy in store.policies() for line in damaged_files(store, policy)),
     ]
     if options.json:
-        _print_json(audit._replace(damaged=damaged)._asdict())
+        producers = [each._asdict() for each in audit.producers]
+        _print_json(audit._asdict() | {"producers": producers, "damaged": damaged})
     else:
         table = Table("producer", "records", "first", "last", "missing", "doubled")
         for each in audit.producers:
@@ -195,7 +196,8 @@ def _parser(settings: RecorderSettings) -> argparse.ArgumentParser:
             "--shards", type=Path, default=settings.shards, help="else <data>/shards"
         )
         added.add_argument("--datasets", help="folder or URL (s3://…), else <data>/datasets")
-        added.add_argument("--json", action="store_true", help="print JSON")
+        if run in (_list, _show, _top, _audit):
+            added.add_argument("--json", action="store_true", help="print JSON")
         if has_policy:
             added.add_argument("policy")
             added.add_argument("--from", dest="begin", type=_time, help="RFC 3339 or Unix seconds")

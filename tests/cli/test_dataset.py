@@ -127,7 +127,10 @@ def test_an_audit_tells_what_is_whole_and_what_is_not(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     built(data)
-    assert main(["dataset", "audit", "--data", str(data)]) == 0
+    capsys.readouterr()
+    (producer,) = told(capsys, data, "audit")["producers"]
+    # Three episodes of four steps, a decision and an outcome each.
+    assert (producer["records"], producer["gaps"], producer["doubled"]) == (8, [], 0)
     (part,) = DatasetStore(data / "datasets").parts(POLICY)
     path = data / "datasets" / POLICY / "parts" / part.part_id / "steps.parquet"
     path.write_bytes(path.read_bytes()[:-1])
