@@ -1,0 +1,108 @@
+"""`python -m benchmarks.readme`: writes the README's figures anew from the result files.
+
+Between two markers stands what the files say and nothing else; a test holds it to them.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.report import RESULTS_FOLDER
+
+README: Final = Path(__file__).parents[1] / "README.md"
+_BLOCK: Final = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
+_RATE: Final = ": requests/s"
+_RIVALS: Final = ("mosec", "triton", "kserve", "mlserver", "litserve", "bentoml", "ray", "probe")
+
+Result = Mapping[str, Any]
+
+
+def main() -> None:
+    """Bring the README up to the result files."""
+    README.write_text(refreshed(README.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def refreshed(readme: str) -> str:
+    """The README with every block of figures as the result files say."""
+    tables = {"serving": serving_table, "goals": goals_table}
+
+    def replace(block: re.Match[str]) -> str:
+        return f"{block[1]}{tables[block[2]](read_results())}\n{block[3]}"
+
+    return _BLOCK.sub(replace, readme)
+
+
+def read_results() -> dict[str, Result]:
+    """Name of a benchmark to its latest result."""
+    paths = sorted(RESULTS_FOLDER.glob("*.json"))
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def serving_table(results: Mapping[str, Result]) -> str:
+    """Closed-loop loads: ours, then what each rival did in the same run and our multiple of it."""
+    figures: Sequence[Result] = results["serving"]["figures"]
+    loads = list(
+        dict.fromkeys(
+            each["figure"].removesuffix(_RATE)
+            for each in figures
+            if each["figure"].endswith(_RATE) and each["rival"] is not None
+        )
+    )
+    rivals = [name for name in _RIVALS if any(_rate_of(name, load, figures) for load in loads)]
+    lines = [
+        _row(["load", "requests/s", "p50", "p99", *rivals]),
+        _row(["---"] * (4 + len(rivals))),
+    ]
+    for load in loads:
+        own = [
+            f"{_value(f'{load}{_RATE}', figures):,.0f}",
+            f"{_value(f'{load}: p50', figures):.2f} ms",
+            f"{_value(f'{load}: p99', figures):.1f} ms",
+        ]
+        lines.append(_row([load, *own, *(_rate_of(name, load, figures) for name in rivals)]))
+    return "\n".join(lines)
+
+
+def goals_table(results: Mapping[str, Result]) -> str:
+    """How many of its goals each benchmark meets, and which it does not."""
+    lines = [_row(["command", "goals met", "missed"]), _row(["---"] * 3)]
+    for result in results.values():
+        judged = [each for each in result["figures"] if each["met"] is not None]
+        missed = [each for each in judged if not each["met"]]
+        told = "; ".join(
+            f"{each['figure']}: {each['value']:,.3g} {each['unit']} ({_goal(each)})".replace(
+                "|", "/"
+            )
+            for each in missed
+        )
+        command = result["command"]
+        lines.append(_row([f"`{command}`", f"{len(judged) - len(missed)} of {len(judged)}", told]))
+    return "\n".join(lines)
+
+
+def _goal(figure: Result) -> str:
+    ratio = "" if figure["ratio"] is None else f", is {figure['ratio']:.2f} x"
+    return f"{figure['goal']}{ratio}"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _value(name: str, figures: Sequence[Result]) -> float:
+    return next(float(each["value"]) for each in figures if each["figure"] == name)
+
+
+def _rate_of(rival: str, load: str, figures: Sequence[Result]) -> str:
+    """What a rival did at a load; empty where it was not measured."""
+    for each in figures:
+        is_its = (each["rival"] or "").startswith(f"{rival} ")
+        if each["figure"] == f"{load}{_RATE}" and is_its:
+            return f"{each['rival'].split()[1]} ({each['ratio']:.2g}x)"
+    return ""
+
+
+if __name__ == "__main__":
+    main()

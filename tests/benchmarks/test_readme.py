@@ -1,0 +1,35 @@
+from benchmarks.readme import README, goals_table, refreshed, serving_table
+
+
+def figure(name: str, value: float, **changes: object) -> dict[str, object]:
+    empty = {"unit": "1/s", "goal": None, "rival": None, "ratio": None, "met": None}
+    return {"figure": name, "value": value, **empty, **changes}
+
+
+RESULT = {
+    "command": "python -m benchmarks.serving",
+    "figures": [
+        figure("mlp, 1 connection: requests/s", 3000.0, rival="mosec 1,000 1/s, p50", ratio=3.0),
+        figure("mlp, 1 connection: requests/s", 3000.0),
+        figure("mlp, 1 connection: p50", 0.25, unit="ms", goal="at most 0.35", met=True),
+        figure("mlp, 1 connection: p99", 12.5, unit="ms", goal="at most 6", met=False),
+    ],
+}
+
+
+def test_the_readme_says_what_the_result_files_say() -> None:
+    readme = README.read_text(encoding="utf-8")
+    assert readme.count("<!-- figures:") == readme.count("<!-- end of figures -->") == 2
+    assert refreshed(readme) == readme
+
+
+def test_a_load_stands_beside_its_rivals() -> None:
+    assert serving_table({"serving": RESULT}).splitlines()[2] == (
+        "| mlp, 1 connection | 3,000 | 0.25 ms | 12.5 ms | 1,000 (3x) |"
+    )
+
+
+def test_a_missed_goal_is_not_hidden() -> None:
+    assert goals_table({"serving": RESULT}).splitlines()[2] == (
+        "| `python -m benchmarks.serving` | 1 of 2 | mlp, 1 connection: p99: 12.5 ms (at most 6) |"
+    )
