@@ -5,6 +5,7 @@ from typing import Final
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
+from dashboards.grafana.canary import canary
 from dashboards.grafana.data_loop import data_loop
 from dashboards.grafana.health import health
 from dashboards.grafana.overview import overview
@@ -15,7 +16,12 @@ FOLDER: Final = Path(__file__).parent / "dashboards"
 def rendered() -> dict[Path, str]:
     """Each dashboard's file and what it must hold."""
     encoder = JSONEncoder(sort_keys=True, indent=2)
-    boards = {"overview": overview(), "health": health(), "data_loop": data_loop()}
+    boards = {
+        "overview": overview(),
+        "health": health(),
+        "canary": canary(),
+        "data_loop": data_loop(),
+    }
     return {
         FOLDER / f"{name}.json": encoder.encode(each.build()) + "\n"
         for name, each in boards.items()

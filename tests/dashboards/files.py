@@ -9,6 +9,7 @@ import yaml
 
 from recorder.metrics import RecorderMetrics
 from recorder.reward_health_metrics import HealthMetrics
+from recorder.rollout_metrics import RolloutMetrics
 from service.metrics import exported_names
 
 ROOT: Final = Path(__file__).parents[2]
@@ -61,6 +62,7 @@ def exported_series() -> set[str]:
     """Every name that the service or the recorder exports, with the suffixes of histograms."""
     registry = RecorderMetrics().registry
     HealthMetrics(registry)
+    RolloutMetrics(registry)
     names = exported_names()
     for family in registry.collect():
         match family.type:
