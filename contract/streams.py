@@ -16,8 +16,6 @@ LEDGER_KEY: Final = "dqn:{ledger}:entries"
 """Stream of the ledger's entries over all policies; an entry's id is its position."""
 REPLICAS_KEY: Final = "dqn:{ledger}:replicas"
 """Hash: replica to what it said of itself last."""
-PRODUCERS_KEY: Final = "dqn:producers"
-"""Hash: producer to the last sequence number that it shipped."""
 
 
 def partition_of(name: str) -> int:

@@ -56,7 +56,7 @@ class Recorder:
                 raise AlreadyRecordedError(f"{settings.spools} is read by another recorder")
             self._sources = Spools(settings.spools)
         else:
-            self._sources = Streams(connect(url), self._name, settings.lease_seconds)
+            self._sources = Streams(url, self._name, settings.lease_seconds)
         self._sealer = Sealer(
             self._shards, self._sources, settings.shard_max_bytes, self._name, self._on_sealed
         )

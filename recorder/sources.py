@@ -6,6 +6,8 @@ from typing import Any, Final, Protocol
 
 import msgspec
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from contract.routing import route_content
 from contract.segment_reader import SHIPPED_FILE, SegmentReader, read_shipped, remove_segments
@@ -16,6 +18,7 @@ from recorder.shards import Entry
 MALFORMED: Final = "malformed"
 """Stands for the producer of a stream's entry that names none."""
 
+_TIMEOUT_SECONDS: Final = 10.0
 _FIRST_COUNT: Final = 16
 _MOST_ENTRIES: Final = 2000
 
@@ -179,11 +182,24 @@ class OneSpool:
 
 
 class Streams:
-    """All streams of a Redis."""
+    """All streams of a Redis, over one connection that is not made anew within a pass.
 
-    def __init__(self, client: "redis.Redis", holder: str, lease_seconds: float) -> None:
-        self._client = client
-        self._leases = Leases(client, holder, lease_seconds)
+    A Redis that was restarted may have lost what was read, and, with its clock put back, give the
+    ids of those entries to others: they would be trimmed unread.
+    """
+
+    def __init__(self, url: str, holder: str, lease_seconds: float) -> None:
+        # Without retries of its own: each pass is one.
+        self._client = redis.Redis.from_url(
+            url,
+            socket_timeout=_TIMEOUT_SECONDS,
+            socket_connect_timeout=_TIMEOUT_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+            max_connections=1,
+            redis_connect_func=self._on_connect,
+        )
+        self._is_in_pass = False
+        self._leases = Leases(self._client, holder, lease_seconds)
         self._sources: dict[tuple[str, int], StreamSource] = {}
 
     def find(self) -> list[Source]:
@@ -192,7 +208,9 @@ class Streams:
         Raises:
             redis.RedisError: Redis is away.
         """
+        self._is_in_pass = False
         policies: Any = self._client.smembers(POLICIES_KEY)
+        self._is_in_pass = True
         for policy in sorted(each.decode() for each in policies):
             for partition in range(NUM_PARTITIONS):
                 if (policy, partition) not in self._sources:
@@ -218,6 +236,12 @@ class Streams:
         Raises:
             redis.RedisError: Redis is away; they expire.
         """
+        self._is_in_pass = False
         for source in self._sources.values():
             source.release()
         self._client.close()
+
+    def _on_connect(self, connection: Any) -> None:
+        if self._is_in_pass:
+            raise redis.ConnectionError("the connection was lost within a pass")
+        connection.on_connect()

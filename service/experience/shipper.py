@@ -47,15 +47,18 @@ class Shipper:
 
     def __init__(self, spool: Spool, redis_url: str, metrics: Metrics) -> None:
         self._spool = spool
-        # Without retries of its own, and on one connection: a restart of Redis must be noticed.
+        # Without retries of its own, and on one connection that is not made anew in silence.
         self._redis = redis.Redis.from_url(
             redis_url,
             socket_timeout=_TIMEOUT_SECONDS,
             socket_connect_timeout=_TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 0),
             max_connections=1,
+            redis_connect_func=self._on_connect,
         )
-        self._durability = Durability(self._redis, spool.producer)
+        self._durability = Durability(self._redis)
+        self._is_committed = False
+        """Something was sent over the present connection, and is not confirmed."""
         self._confirmed = read_shipped(spool.folder)
         self._reader = SegmentReader(spool.folder, self._confirmed)
         self._awaited: _Awaited | None = None
@@ -96,7 +99,7 @@ class Shipper:
         except (redis.RedisError, OSError) as error:
             self._set_up(False, str(error))
             self._reader.rewind(self._confirmed)
-            self._awaited, self._num_sent = None, 0
+            self._awaited, self._num_sent, self._is_committed = None, 0, False
             return min(max(2 * pause, _IDLE_SECONDS), _LONGEST_PAUSE_SECONDS)
         self._set_up(True)
         return 0.0 if is_behind else _IDLE_SECONDS
@@ -107,7 +110,7 @@ class Shipper:
         batch = self._reader.read(_BATCH_BYTES, self._spool.durable_sequence)
         if self._awaited is None:
             self._oldest_time = _time_of(batch[0][1]) if batch else None
-            self._durability.begin()
+            self._redis.ping()
         if batch:
             self._send(batch)
             self._num_sent += len(batch)
@@ -135,6 +138,7 @@ class Shipper:
                     "producer", self._spool.producer, "sequence", sequence, "record", part,
                 )  # fmt: skip
             pipeline.execute_command("EXEC")
+        self._is_committed = True
         pipeline.execute()
 
     def _await(self) -> None:
@@ -146,13 +150,24 @@ class Shipper:
         waited_seconds = time.monotonic() - awaited.sent_at
         if not self._durability.is_due(waited_seconds, is_idle=is_idle):
             return
-        if self._durability.confirms(awaited.sequence):
+        if self._durability.is_reached():
             self._confirmed = awaited.sequence
             replace_file(self._spool.folder / SHIPPED_FILE, str(self._confirmed).encode())
             remove_segments(self._spool.folder, self._confirmed)
             self._shipped.add(awaited.records)
             self._awaited = None
             self._await()
+            self._is_committed = self._awaited is not None
+
+    def _on_connect(self, connection: Any) -> None:
+        """Refuse a new connection while another's records are not confirmed.
+
+        Redis may have been restarted, and have lost them. What comes next would be sealed, and what
+        is sent again then would be taken for a repeat.
+        """
+        if self._is_committed:
+            raise redis.ConnectionError("the connection was lost with records unconfirmed")
+        connection.on_connect()
 
     def _set_up(self, is_up: bool, error: str | None = None) -> None:
         if self._up.value != is_up:

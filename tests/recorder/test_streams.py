@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from contract.records import Record, encode_record
 from contract.streams import NUM_PARTITIONS, POLICIES_KEY, lease_key, records_key
 from recorder.seal import Sealer, read_sealable
 from recorder.shards import DEAD_LETTERS, UNNAMED, raw_folder, shard_numbers
-from recorder.sources import MALFORMED, Streams
+from recorder.sources import MALFORMED, Source, Streams
 from tests.builders import outcome
 from tests.recorder.records import sealed_entries, sealed_rewards
 
@@ -51,9 +51,8 @@ def ship(
 
 
 def streams(client: "redis.Redis", holder: str = "me", lease_seconds: float = 30.0) -> Streams:
-    # A connection of its own, since closing streams closes it.
-    own = redis.Redis(port=client.connection_pool.connection_kwargs["port"])
-    return Streams(own, holder, lease_seconds)
+    port = client.connection_pool.connection_kwargs["port"]
+    return Streams(f"redis://127.0.0.1:{port}", holder, lease_seconds)
 
 
 def sealer(shards: Path, sources: Streams, name: str = "me") -> Sealer:
@@ -62,6 +61,11 @@ def sealer(shards: Path, sources: Streams, name: str = "me") -> Sealer:
 
 def rewards(shards: Path, policy: str = "cartpole") -> list[float]:
     return sealed_rewards(raw_folder(shards, policy))
+
+
+def trim(sources: Iterable[Source]) -> None:
+    for source in sources:
+        source.trim()
 
 
 def test_streams_are_sealed_by_policy_in_one_shard_and_trimmed(
@@ -137,6 +141,22 @@ def test_a_stale_holder_that_wakes_up_neither_trims_nor_doubles(
     assert rewards(tmp_path) == [1.0, 2.0, 3.0]
     heir.close()
     stale.close()
+
+
+def test_nothing_is_trimmed_over_another_connection_than_it_was_read_by(
+    tmp_path: Path, client: "redis.Redis"
+) -> None:
+    ship(client, 1.0)
+    sources = streams(client)
+    read = [(source, source.read(10**6)) for source in sources.find()]
+    # As if by a restart: what is there now may be something else under the same ids.
+    client.client_kill_filter(_type="normal", skipme=True)
+    with pytest.raises(redis.ConnectionError):
+        trim(source for source, _ in read)
+    assert client.xlen(records_key("cartpole", 3)) == 1
+    sealer(tmp_path, sources).seal(NOW)
+    assert rewards(tmp_path) == [1.0]
+    sources.close()
 
 
 def test_a_stale_holder_cannot_trim_what_came_since(tmp_path: Path, client: "redis.Redis") -> None:
