@@ -35,6 +35,7 @@ VERBS: Final = {
     "abort": Verb("cli.rollout", "abort", "client", "end the trial and the shadow"),
     "pause": Verb("cli.rollout", "pause", "client", "hold the trial at its share"),
     "resume": Verb("cli.rollout", "resume", "client", "let the trial go on"),
+    "ledger": Verb("cli.ledger", "main", "client", "what happened; back up and restore it"),
     "pin": Verb("cli.operate", "pin", "client", "let the heuristic answer everything"),
     "unpin": Verb("cli.operate", "unpin", "client", "let the model answer again"),
     "freeze": Verb("cli.operate", "freeze", "client", "stop promotions"),

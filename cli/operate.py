@@ -37,7 +37,19 @@ def rollback(arguments: Sequence[str]) -> int:
     """Go back to an earlier version."""
     parser = change_parser("rollback", "Make the previous version stable again.")
     parser.add_argument("--to", type=int, help="the version to go back to, if not the previous")
-    return change("rollback", parser.parse_args(arguments), "to")
+    parser.add_argument(
+        "--all-replicas",
+        nargs="+",
+        metavar="URL",
+        help="tell each of these servers itself: one may be cut off from the others",
+    )
+    options = parser.parse_args(arguments)
+    statuses = []
+    for server in options.all_replicas or [options.server]:
+        options.server = server
+        # One key for all of them: those that share a ledger note it once.
+        statuses.append(change("rollback", options, "to"))
+    return max(statuses)
 
 
 def pin(arguments: Sequence[str]) -> int:
@@ -94,7 +106,8 @@ def change(action: str, options: argparse.Namespace, *fields: str, **more: Any) 
         if getattr(options, name) is not None
     }
     # A call that is sent again, by a client that heard no answer, must not act twice.
-    body["key"] = uuid4().hex
+    options.key = getattr(options, "key", None) or uuid4().hex
+    body["key"] = options.key
 
     def call(client: Client) -> None:
         answer = client.change(options.policy, action, body)
