@@ -16,7 +16,7 @@ import ray
 from benchmarks.report import Figure
 from contract.declaration import ObservationSpec
 from training.apex.__main__ import ray_on_this_machine
-from training.apex.fleet import Event, Fleet, Stored, Walked
+from training.apex.fleet import Event, Fleet, Stored, Walked, Worker
 from training.apex.strips import Strip, make_strips
 from training.apex.walker import WalkReport, Weights
 from training.environments import Environments, describe_environment
@@ -30,6 +30,7 @@ GOAL = 3 * MEASURED_PLAIN
 _STEPS, _GAMES = 64, 4
 _MOST_FRAMES = 400
 _STRIPS = 40
+_WALKS_UNDER_WAY = 2
 _CALLS_UNDER_WAY = 64
 
 
@@ -153,26 +154,32 @@ def strip_rate(num_actors: int, num_shards: int, seconds: float) -> float:
     ) as fleet:
         weights: ray.ObjectRef[Any] = ray.put((0, {}))
         shards = [worker for worker in fleet.workers if worker.role == "shard"]
-        num_stored = num_walks = 0
-        start: float | None = None
+        senders: deque[Worker] = deque()
+        num_walks = 0
 
         def take_in(event: Event) -> int:
             nonlocal num_walks
             if isinstance(event, Walked):
                 fleet.store(shards[num_walks % num_shards], event.strips)
-                fleet.walk(event.worker, weights)
+                senders.append(event.worker)
                 num_walks += 1
-            return _STEPS * _GAMES if isinstance(event, Stored) else 0
+            elif isinstance(event, Stored):
+                # No faster than shards take in: otherwise the object store fills.
+                fleet.walk(senders.popleft(), weights)
+                return _STEPS * _GAMES
+            return 0
 
         for worker in fleet.workers:
             if worker.role == "actor":
-                fleet.walk(worker, weights)
-        # From when all are up: a process of Ray takes seconds to start.
-        while start is None or time.monotonic() - start < seconds:
-            num_new = sum(take_in(event) for event in fleet.events(wait=True))
-            num_stored += num_new if start is not None else 0
-            if start is None and num_walks >= 10 * num_actors:
-                start = time.monotonic()
+                for _ in range(_WALKS_UNDER_WAY):
+                    fleet.walk(worker, weights)
+        # Processes of Ray take seconds to start: the clock runs once all are at work.
+        num_stored = 0
+        while num_stored < 2 * _WALKS_UNDER_WAY * num_actors * _STEPS * _GAMES:
+            num_stored += sum(take_in(event) for event in fleet.events(wait=True))
+        num_stored, start = 0, time.monotonic()
+        while time.monotonic() - start < seconds:
+            num_stored += sum(take_in(event) for event in fleet.events(wait=True))
         return num_stored / (time.monotonic() - start)
 
 
