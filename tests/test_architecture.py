@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "training.evaluate",
         "training.environments",
     },
+    "retraining": {"contract", "recorder.dataset", "training", "exporter", "dqn_client"},
     "cli": {
         "contract",
         "dqn_client",
@@ -38,7 +39,15 @@ MAY_IMPORT: dict[str, set[str]] = {
         "service.settings",
     },
     "dashboards": {"service.metrics"},
-    "benchmarks": {"contract", "dqn_client", "exporter", "recorder", "service", "training"},
+    "benchmarks": {
+        "contract",
+        "dqn_client",
+        "exporter",
+        "recorder",
+        "retraining",
+        "service",
+        "training",
+    },
 }
 PACKAGES = set(MAY_IMPORT)
 

@@ -1,0 +1,1 @@
+"""Better policies from what is served: learned offline, judged offline, tried by canary."""

@@ -1,0 +1,269 @@
+"""Fitted Q evaluation: what a policy would have returned, from the log of another.
+
+Several policies, each with several members, are one network of batched matrices: a member is a
+bootstrap over episodes (Efron, 1979), and members of the same number see the same episodes, the
+same batches and the same first weights, so that policies are compared in pairs and a policy that
+acts alike is worth exactly the same.
+
+Targets run on as long as the log acts as the policy would (tree backup, Precup et al., 2000, of a
+deterministic policy): what is far away is then learned in a few target updates. One step at a
+time, a horizon of a hundred steps takes hundreds.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor
+from torch.nn import functional
+
+from contract.declaration import Record
+from training.losses import bootstrapped
+from training.offline_log import LoggedSteps, may_go_on, n_step_sums
+
+Floats = npt.NDArray[np.float64]
+Actions = npt.NDArray[np.int64]
+
+
+class FittedQConfig(Record):
+    """How estimates are fitted."""
+
+    members: PositiveInt = 10
+    updates: PositiveInt = 6_000
+    batch_size: PositiveInt = 256
+    hidden_size: PositiveInt = 64
+    learning_rate: PositiveFloat = 1e-3
+    n_step: PositiveInt = 20
+    target_blend: PositiveFloat = 0.01
+    """Share of the fitted network that its lagging copy takes over at each update."""
+
+
+class Policy(NamedTuple):
+    """A deterministic policy, by what it does on a log of N steps."""
+
+    actions: Actions
+    """On the observations, [N]."""
+    next_actions: Actions
+    """On the next observations, [N]."""
+
+
+class Inputs(NamedTuple):
+    """What is regressed on, for N steps."""
+
+    observations: Tensor
+    """[N, size]."""
+    next_observations: Tensor
+    """[N, size]."""
+
+
+class Fit(NamedTuple):
+    """Estimates of P policies by K members each."""
+
+    values: Floats
+    """Mean value of the first observations, [P, K], in the unit of Q-values, discounted."""
+    row_values: Floats
+    """Of the logged action of each step, mean over members, [P, N]."""
+    policy_values: Floats
+    """Of the policy's own action at each step, mean over members, [P, N]."""
+
+
+def normalised_inputs(log: LoggedSteps) -> Inputs:
+    """Observations at mean 0 and spread 1 over the log, flattened."""
+    observations = log.observations.reshape(len(log.actions), -1).astype(np.float32)
+    following = log.next_observations.reshape(len(log.actions), -1).astype(np.float32)
+    mean = observations.mean(axis=0)
+    spread = observations.std(axis=0)
+    scale = np.divide(1.0, spread, out=np.ones_like(spread), where=spread > 1e-6)
+    return Inputs(
+        *(
+            torch.from_numpy(np.clip((each - mean) * scale, -10, 10))
+            for each in (observations, following)
+        )
+    )
+
+
+def episode_draws(log: LoggedSteps, members: int, rng: np.random.Generator) -> Floats:
+    """How often each member has each step's episode, [K, N], drawn with replacement."""
+    numbers, episode_of = np.unique(log.episodes, return_inverse=True)
+    even = np.full(len(numbers), 1 / len(numbers))
+    counts = rng.multinomial(len(numbers), even, size=members)
+    return np.asarray(counts[:, episode_of] * log.weights, np.float64)
+
+
+def fit(
+    log: LoggedSteps,
+    inputs: Inputs,
+    policies: list[Policy],
+    discount: float,
+    scale: float,
+    config: FittedQConfig,
+    seed: int,
+) -> Fit:
+    """Fit the values of policies; those of one seed and log are comparable member by member.
+
+    Args:
+        log: N steps.
+        inputs: Of the same steps.
+        policies: Whose values.
+        discount: Per step.
+        scale: About the largest |value|: errors are measured by it.
+        config: How.
+        seed: Of draws and first weights.
+
+    Raises:
+        ValueError: The log has no first step of an episode, or nothing to learn from.
+    """
+    rng = np.random.default_rng(seed)
+    draws = episode_draws(log, config.members, rng)
+    rows = np.flatnonzero(log.can_be_learned_from)
+    first_rows = np.flatnonzero(log.steps == 0)
+    if not len(rows) or not len(first_rows):
+        raise ValueError(
+            f"{len(rows)} steps can be learned from, {len(first_rows)} begin an episode: "
+            "expected some of each"
+        )
+    targets = _PolicyTargets(log, policies, discount, scale)
+    sums, lasts, discounts = targets.of(config.n_step)
+    network = _Ensemble(
+        len(policies),
+        config.members,
+        inputs.observations.shape[1],
+        log.legal_actions.shape[1],
+        config.hidden_size,
+        torch.Generator().manual_seed(seed),
+    )
+    lagging = [parameter.detach().clone() for parameter in network.parameters]
+    optimiser = torch.optim.Adam(network.parameters, lr=config.learning_rate, fused=True)
+    weights = torch.from_numpy(draws).float()
+    logged_actions = torch.from_numpy(log.actions)
+    terminated = torch.from_numpy(log.terminated)
+    next_actions = torch.from_numpy(np.stack([policy.next_actions for policy in policies]))
+    for number in range(config.updates):
+        # A falling step size averages out what single batches say.
+        optimiser.param_groups[0]["lr"] = config.learning_rate * (1 - 0.9 * number / config.updates)
+        drawn = torch.from_numpy(rows[rng.integers(len(rows), size=config.batch_size)])
+        last = lasts[:, drawn]
+        with torch.no_grad():
+            following = _following(network, lagging, inputs, last, next_actions)
+            wanted = bootstrapped(
+                sums[:, drawn].unsqueeze(1),
+                terminated[last].unsqueeze(1),
+                following,
+                discounts[:, drawn].unsqueeze(1),
+            )
+        found = network(network.parameters, inputs.observations[drawn].unsqueeze(0))
+        predicted = _of(found, logged_actions[drawn].expand(len(policies), -1), config.members)
+        errors = functional.huber_loss(predicted, wanted, reduction="none")
+        counted = weights[:, drawn]
+        loss = (errors * counted).sum() / counted.sum(dim=1).mean().clamp(min=1e-9)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        with torch.no_grad():
+            for slow, fast in zip(lagging, network.parameters, strict=True):
+                slow.lerp_(fast, config.target_blend)
+    return _estimates(log, inputs, policies, network, draws, first_rows, scale)
+
+
+class _PolicyTargets:
+    """Sums of rewards for each policy, as far as the log acts as it would."""
+
+    def __init__(
+        self, log: LoggedSteps, policies: list[Policy], discount: float, scale: float
+    ) -> None:
+        self._rewards = (log.rewards / scale).astype(np.float32)
+        self._goes_on = [may_go_on(log, policy.actions == log.actions) for policy in policies]
+        self._discount = discount
+
+    def of(self, n_step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Sums, the last row of each, and the discount of what follows it, [P, N] each."""
+        found = [
+            n_step_sums(self._rewards, goes_on, n_step, self._discount) for goes_on in self._goes_on
+        ]
+        sums = np.stack([each for each, _ in found])
+        spans = np.stack([each for _, each in found])
+        lasts = np.arange(sums.shape[1]) + spans - 1
+        discounts = (self._discount**spans).astype(np.float32)
+        return torch.from_numpy(sums), torch.from_numpy(lasts), torch.from_numpy(discounts)
+
+
+class _Ensemble:
+    """P times K networks of two hidden layers as batched matrices."""
+
+    def __init__(
+        self,
+        policies: int,
+        members: int,
+        inputs: int,
+        actions: int,
+        hidden: int,
+        generator: torch.Generator,
+    ) -> None:
+        self.parameters: list[Tensor] = []
+        for before, after in ((inputs, hidden), (hidden, hidden), (hidden, actions)):
+            bound = before**-0.5
+            for rows in (before, 1):
+                drawn = torch.empty(members, rows, after).uniform_(
+                    -bound, bound, generator=generator
+                )
+                # Members of one number begin alike for every policy.
+                self.parameters.append(drawn.repeat(policies, 1, 1).requires_grad_())
+
+    def __call__(self, parameters: list[Tensor], inputs: Tensor) -> Tensor:
+        """Q-values [P * K, B, num_actions] of inputs [1 or P * K, B, size]."""
+        first, first_bias, second, second_bias, last, last_bias = parameters
+        hidden = (inputs @ first + first_bias).relu()
+        hidden = torch.baddbmm(second_bias, hidden, second).relu()
+        return torch.baddbmm(last_bias, hidden, last)
+
+
+def _following(
+    network: _Ensemble, lagging: list[Tensor], inputs: Inputs, last: Tensor, next_actions: Tensor
+) -> Tensor:
+    """Value of what each policy does next by the lagging copies, [P, K, B]."""
+    members = lagging[0].shape[0] // len(last)
+    following = inputs.next_observations[last].repeat_interleave(members, dim=0)
+    q_values = network(lagging, following)
+    return _of(q_values, next_actions.gather(1, last), members)
+
+
+def _of(q_values: Tensor, actions: Tensor, members: int) -> Tensor:
+    """Of the actions of each policy, [P * K, B, num_actions] and [P, B] to [P, K, B]."""
+    num_policies = len(actions)
+    split = q_values.view(num_policies, members, *q_values.shape[1:])
+    index = actions.view(num_policies, 1, -1, 1).expand(-1, members, -1, 1)
+    return split.gather(3, index).squeeze(3)
+
+
+@torch.no_grad()
+def _estimates(
+    log: LoggedSteps,
+    inputs: Inputs,
+    policies: list[Policy],
+    network: _Ensemble,
+    draws: Floats,
+    first_rows: npt.NDArray[np.int64],
+    scale: float,
+) -> Fit:
+    members = len(draws)
+    own = torch.from_numpy(np.stack([policy.actions for policy in policies]))
+    logged = torch.from_numpy(log.actions).expand(len(policies), -1)
+    means, logged_means, first_values = [], [], []
+    is_first = torch.from_numpy(log.steps == 0)
+    for start in range(0, len(log.actions), 4096):
+        places = torch.arange(start, min(start + 4096, len(log.actions)))
+        q_values = network(network.parameters, inputs.observations[places].unsqueeze(0))
+        found = _of(q_values, own[:, places], members)
+        means.append(found.mean(dim=1))
+        logged_means.append(_of(q_values, logged[:, places], members).mean(dim=1))
+        first_values.append(found[:, :, is_first[places]])
+    firsts = torch.cat(first_values, dim=2).double().numpy()
+    counted = draws[:, first_rows]
+    values = (firsts * counted).sum(axis=2) / counted.sum(axis=1).clip(min=1e-9)
+    return Fit(
+        values=values * scale,
+        row_values=torch.cat(logged_means, dim=1).double().numpy() * scale,
+        policy_values=torch.cat(means, dim=1).double().numpy() * scale,
+    )
