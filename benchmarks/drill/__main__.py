@@ -30,9 +30,9 @@ from benchmarks.drill.scaled_rules import FACTOR
 from benchmarks.drill.site import Site, site
 from benchmarks.report import Figure, write_result
 
-_LONGEST_SECONDS: Final = 120.0
+_LONGEST_SECONDS: Final = 90.0
 _QUIET_SECONDS: Final = 150.0
-_SETTLE_SECONDS: Final = 45.0
+_SETTLE_SECONDS: Final = 30.0
 _REFUSED_SECONDS: Final = 10.0
 _REFUSED: Final = 409
 _QUICK: Final = 2

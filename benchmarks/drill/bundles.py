@@ -48,14 +48,14 @@ def write_versions(repository: Path) -> None:
     folder.mkdir(parents=True)
     write_declaration(folder, declaration)
     profile = _profile()
-    # So near zero that even weights of 1e38 stay finite: their fault shows in traffic only.
+    # So near zero that even a gain of 1e40 stays finite: its fault shows in traffic only.
     quiet = (np.random.default_rng(0).standard_normal((5, 4)) * 1e-3).astype(np.float32)
-    for version, factor, num_layers in (
-        (WELL, 1.0, 0),
-        (EXPLODED, 3000.0, 0),
-        (OVERFLOWING, 3e37, 0),
-        (SLOW, 1.0, _SLOW_LAYERS),
-        (NOT_A_NUMBER, float("nan"), 0),
+    for version, factor, gain, num_layers in (
+        (WELL, 1.0, 1.0, 0),
+        (EXPLODED, 3000.0, 1.0, 0),
+        (OVERFLOWING, 1e20, 1e20, 0),
+        (SLOW, 1.0, 1.0, _SLOW_LAYERS),
+        (NOT_A_NUMBER, float("nan"), 1.0, 0),
     ):
         manifest = Manifest(
             policy=POLICY,
@@ -73,11 +73,11 @@ def write_versions(repository: Path) -> None:
             lineage=Lineage(created_at="2026-01-01T00:00:00Z", source="drill"),
             sha256={},
         )
-        q_values = quiet @ (_WEIGHTS * np.float32(factor)).T + _BIAS
+        q_values = (quiet @ (_WEIGHTS * np.float32(factor)).T + _BIAS) * np.float32(gain)
         write_bundle(
             folder / str(version),
             manifest,
-            model=_model(factor, num_layers),
+            model=_model(factor, gain, num_layers),
             golden=Golden(quiet, np.nan_to_num(q_values).astype(np.float32)),
             card=f"# {POLICY} v{version}\n",
         )
@@ -88,12 +88,17 @@ def balance(observation: Array) -> int:
     return int(np.argmax(_WEIGHTS @ observation))
 
 
-def _model(factor: float, num_layers: int) -> bytes:
+def _model(factor: float, gain: float, num_layers: int) -> bytes:
     constants: dict[str, Array] = {
         "weights": _WEIGHTS * np.float32(factor),
         "bias": np.full(2, _BIAS),
+        "gain": np.array(gain, dtype=np.float32),
     }
-    nodes = [helper.make_node("Identity", [OBSERVATIONS], [FEATURES])]
+    nodes = [
+        helper.make_node("Identity", [OBSERVATIONS], [FEATURES]),
+        helper.make_node("Gemm", [OBSERVATIONS, "weights", "bias"], ["sum"], transB=1),
+        helper.make_node("Mul", ["sum", "gain"], ["gained"]),
+    ]
     if num_layers:
         # One matrix many times over: slow, and small on disk. What comes of it is nothing.
         rng = np.random.default_rng(1)
@@ -106,12 +111,9 @@ def _model(factor: float, num_layers: int) -> bytes:
             names = [f"hidden_{layer}", "around"], [f"hidden_{layer + 1}"]
             nodes.append(helper.make_node("MatMul", *names))
         nodes.append(helper.make_node("MatMul", [f"hidden_{num_layers}", "out_of"], ["nothing"]))
-        nodes.append(helper.make_node("Gemm", [OBSERVATIONS, "weights", "bias"], ["sum"], transB=1))
-        nodes.append(helper.make_node("Add", ["sum", "nothing"], [Q_VALUES]))
+        nodes.append(helper.make_node("Add", ["gained", "nothing"], [Q_VALUES]))
     else:
-        nodes.append(
-            helper.make_node("Gemm", [OBSERVATIONS, "weights", "bias"], [Q_VALUES], transB=1)
-        )
+        nodes.append(helper.make_node("Identity", ["gained"], [Q_VALUES]))
     nodes.append(helper.make_node("ArgMax", [Q_VALUES], [ACTIONS], axis=1, keepdims=0))
     graph = helper.make_graph(
         nodes,

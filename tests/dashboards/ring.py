@@ -60,7 +60,8 @@ def ring(folder: Path) -> Iterator[Prometheus]:
         service = stack.enter_context(_service(data, folder / "service.log", redis.port))
         _promote(service)
         stack.enter_context(_traffic(service))
-        yield stack.enter_context(_prometheus(folder, service))
+        recorder = stack.enter_context(_recorder(data, folder / "recorder.log", redis.port))
+        yield stack.enter_context(_prometheus(folder, service, recorder))
 
 
 def wait_until(holds: Callable[[], bool], what: str) -> None:
@@ -89,7 +90,22 @@ def _service(data: Path, log: Path, redis_port: int) -> Iterator[str]:
 
 
 @contextmanager
-def _prometheus(folder: Path, service: str) -> Iterator[Prometheus]:
+def _recorder(data: Path, log: Path, redis_port: int) -> Iterator[str]:
+    port = _free_port()
+    variables = {
+        "DQN_RECORD_DATA": str(data),
+        "DQN_RECORD_REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
+        "DQN_RECORD_SEAL_SECONDS": "0.5",
+        "DQN_RECORD_METRICS_PORT": str(port),
+    }
+    with _process([sys.executable, "-m", "recorder"], log, variables):
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: _answers(f"{url}/metrics"), f"a recorder's metrics, see {log}")
+        yield url
+
+
+@contextmanager
+def _prometheus(folder: Path, service: str, recorder: str) -> Iterator[Prometheus]:
     program = shutil.which("prometheus")
     assert program is not None, "prometheus is needed: apt-get install prometheus"
     port = _free_port()
@@ -97,10 +113,8 @@ def _prometheus(folder: Path, service: str) -> Iterator[Prometheus]:
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": list(map(str, RULES)),
         "scrape_configs": [
-            {
-                "job_name": "dqn",
-                "static_configs": [{"targets": [service.removeprefix("http://")]}],
-            }
+            {"job_name": job, "static_configs": [{"targets": [url.removeprefix("http://")]}]}
+            for job, url in (("dqn", service), ("dqn-recorder", recorder))
         ],
     }
     written = folder / "prometheus.yml"
@@ -169,6 +183,12 @@ def _act_and_report(client: httpx.Client, number: int) -> None:
     answer = client.post("/v1/actions", json={"observations": rows}).raise_for_status()
     outcome = {"decision_id": f"{answer.json()['decision_id']}/0", "reward": 1.0}
     client.post("/v1/outcomes", json={"outcomes": [outcome]}).raise_for_status()
+    # Three steps make an episode.
+    place = {"episode_id": f"episode-{number // 3}", "step": number % 3}
+    asked = {"observations": rows[:1], "episode_ids": [place["episode_id"]], "steps": [number % 3]}
+    client.post("/v1/actions", json=asked).raise_for_status()
+    end = place | {"reward": 1.0, "terminated": number % 3 == 2}
+    client.post("/v1/outcomes", json={"outcomes": [end]}).raise_for_status()
     if number % 10 == 0:
         assert client.post("/v1/actions", json={"observations": [[1.0]]}).status_code == 422
 
