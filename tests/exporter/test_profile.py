@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from contract.heuristics import ConstantHeuristic, RandomHeuristic
+from contract.manifest import Profile
 from exporter.graph import ServingGraph
 from exporter.profile import collect_greedy, heuristic_returns, make_profile, summarise
 from tests.exporter.checkpoints import ENVIRONMENT_ID, checkpoint, network, observations
@@ -105,3 +106,30 @@ def test_a_random_heuristic_is_random_and_repeatable() -> None:
     np.testing.assert_array_equal(
         first, heuristic_returns(RandomHeuristic(), ENVIRONMENT_ID, 2, 20, seed=0)
     )
+
+
+def test_drift_and_conduct_are_not_armed_by_two_episodes() -> None:
+    profile = make_profile(rollout(), GRAPH, None)
+    assert profile.drift is None
+    assert profile.conduct is None
+
+
+def test_twenty_episodes_arm_drift_and_conduct() -> None:
+    rng = np.random.default_rng(2)
+    many = Rollout(
+        observations=observations(200),
+        q_values=rng.standard_normal((200, 2)).astype(np.float32),
+        features=rng.standard_normal((200, 3)).astype(np.float32),
+        actions=rng.integers(2, size=200),
+        rewards=np.ones(200, dtype=np.float32),
+        returns=np.full(20, 10.0, dtype=np.float32),
+        lengths=np.full(20, 10),
+    )
+    profile = make_profile(many, GRAPH, None)
+    assert profile.drift is not None
+    assert [len(profile.drift.observations), len(profile.drift.features)] == [4, 3]
+    assert len(profile.drift.q_values) == 2
+    assert profile.conduct is not None
+    assert profile.conduct.highest_reward == 1.0
+    # What was measured survives the manifest's JSON.
+    assert Profile.model_validate_json(profile.model_dump_json()) == profile
