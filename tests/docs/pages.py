@@ -2,9 +2,11 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -73,7 +75,7 @@ def run(page: Path, folder: Path, pythons: dict[str, Path] | None = None) -> str
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m cli "$@"\n', encoding="utf-8")
     program.chmod(0o755)
     clean = {name: value for name, value in os.environ.items() if not name.startswith("DQN_")}
-    done = subprocess.run(
+    process = subprocess.Popen(
         ["bash", "-c", text],
         cwd=folder,
         env=clean
@@ -94,11 +96,17 @@ def run(page: Path, folder: Path, pythons: dict[str, Path] | None = None) -> str
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        check=False,
-        timeout=900,
+        # A group of its own, so that a page that hangs leaves no server behind.
+        start_new_session=True,
     )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    try:
+        said, _ = process.communicate(timeout=900)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert process.returncode == 0, said
+    return said
 
 
 def _free_port() -> int:
