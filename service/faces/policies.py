@@ -28,7 +28,13 @@ async def versions(server: ServerDep, served: ServedDep) -> JSONResponse:
     """The versions in the repository, and the aliases that point at them."""
     state = server.rollout.state(served.name)
     found = versions_in(server.settings.policies / served.name)
-    return JSONResponse({"versions": found, "stable": state.stable, "previous": state.previous})
+    aliases = {
+        "stable": state.stable,
+        "canary": state.canary,
+        "shadow": state.shadow,
+        "previous": state.previous,
+    }
+    return JSONResponse({"versions": found} | aliases)
 
 
 @router.get("/{policy}/ledger")

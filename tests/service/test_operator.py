@@ -85,7 +85,8 @@ def test_the_first_promotion_says_so_and_no_later_one_does(policy: Operated) -> 
     assert "must not say" in refused.json()["error"]
     assert policy.changes() == [("promote", 1)]
     versions = policy.get("/versions").json()
-    assert versions == {"versions": [1, 2, 3], "stable": 1, "previous": None}
+    aliases = {"stable": 1, "canary": None, "shadow": None, "previous": None}
+    assert versions == {"versions": [1, 2, 3]} | aliases
 
 
 def test_a_version_that_does_not_load_is_not_promoted(policy: Operated) -> None:
