@@ -37,8 +37,6 @@ class _Awaited(NamedTuple):
 
     sequence: int
     """Of the last one."""
-    sent_at: float
-    """On the monotonic clock, in seconds."""
     records: int
 
 
@@ -143,14 +141,13 @@ class Shipper:
 
     def _await(self) -> None:
         if self._awaited is None and self._num_sent:
-            self._awaited = _Awaited(self._reader.position, time.monotonic(), self._num_sent)
+            self._awaited = _Awaited(self._reader.position, self._num_sent)
             self._num_sent = 0
+            self._durability.begin(time.monotonic())
 
     def _confirm(self, awaited: _Awaited, *, is_idle: bool) -> None:
-        waited_seconds = time.monotonic() - awaited.sent_at
-        if not self._durability.is_due(waited_seconds, is_idle=is_idle):
-            return
-        if self._durability.is_reached():
+        now = time.monotonic()
+        if self._durability.is_due(now, is_idle=is_idle) and self._durability.is_reached(now):
             self._confirmed = awaited.sequence
             replace_file(self._spool.folder / SHIPPED_FILE, str(self._confirmed).encode())
             remove_segments(self._spool.folder, self._confirmed)

@@ -152,6 +152,6 @@ def test_a_redis_that_keeps_nothing_is_believed_and_complained_of(
 ) -> None:
     with store(tmp_path / "redis", appendonly="no") as redis_store:
         client = redis.Redis(port=redis_store.port)
-        assert Durability(client).is_reached()
+        assert Durability(client).is_reached(0.0)
         client.close()
     assert "redis_keeps_nothing" in capsys.readouterr().out
