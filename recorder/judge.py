@@ -20,8 +20,8 @@ from contract.transitions import Episode, Transition
 from recorder.judgement import Ruling, describe, permitted, rule
 from recorder.trial import Trial
 
-LEASE_SECONDS: Final = 60.0
-HEARTBEAT_SECONDS: Final = 20.0
+LEASE_SECONDS: Final = 90.0
+HEARTBEAT_SECONDS: Final = 30.0
 """How often a trial under way is noted in the ledger: its evidence, and that there is a judge."""
 
 _log = structlog.get_logger(__name__)
@@ -129,11 +129,11 @@ class Judge:
             or ruling.verdict != rollout.verdict
         )
         if may_act or is_due:
-            said = {
-                "until": now + LEASE_SECONDS,
-                "evidence": msgspec.to_builtins(evidence.snapshot()),
-                "verdict": ruling.verdict,
-            }
+            said = {"until": now + LEASE_SECONDS, "verdict": ruling.verdict}
+            snapshot = msgspec.json.decode(msgspec.json.encode(evidence.snapshot()))
+            if snapshot != rollout.evidence:
+                # A heartbeat of an idle night is a short line: the ledger is kept for ever.
+                said["evidence"] = snapshot
             self._append("evidence", policy, rollout, sentence, **said)
         if may_act:
             self._act(policy, rollout, ruling, sentence)

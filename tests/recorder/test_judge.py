@@ -232,6 +232,20 @@ def test_a_restart_forgets_nothing_and_counts_nothing_twice(tmp_path: Path) -> N
     assert found.counts[0][1] + found.counts[0][2] == 120
 
 
+def test_an_idle_heartbeat_repeats_no_evidence(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, mode="advise")
+    judge = scene.judge()
+    run(scene, judge, 1)
+    for _ in range(2):
+        scene.now += 100
+        scene.tell(judge, iter(()))
+    said = [each.details for each in scene.ledger.read_after(0) if each.action == "evidence"]
+    assert ["evidence" in details for details in said] == [True, False, False]
+    rollout = scene.state().rollout
+    assert rollout is not None
+    assert rollout.evidence == said[0]["evidence"]
+
+
 def test_without_its_file_a_judge_goes_on_from_the_ledger(tmp_path: Path) -> None:
     scene = Scene(tmp_path, mode="advise")
     first = scene.judge()
