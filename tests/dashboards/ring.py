@@ -183,11 +183,11 @@ def _act_and_report(client: httpx.Client, number: int) -> None:
     answer = client.post("/v1/actions", json={"observations": rows}).raise_for_status()
     outcome = {"decision_id": f"{answer.json()['decision_id']}/0", "reward": 1.0}
     client.post("/v1/outcomes", json={"outcomes": [outcome]}).raise_for_status()
-    # Three steps make an episode.
+    # Three steps make an episode, which returns what training's did.
     place = {"episode_id": f"episode-{number // 3}", "step": number % 3}
     asked = {"observations": rows[:1], "episode_ids": [place["episode_id"]], "steps": [number % 3]}
     client.post("/v1/actions", json=asked).raise_for_status()
-    end = place | {"reward": 1.0, "terminated": number % 3 == 2}
+    end = place | {"reward": 200 / 3, "terminated": number % 3 == 2}
     client.post("/v1/outcomes", json={"outcomes": [end]}).raise_for_status()
     if number % 10 == 0:
         assert client.post("/v1/actions", json={"observations": [[1.0]]}).status_code == 422

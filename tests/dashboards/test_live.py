@@ -45,8 +45,9 @@ def test_the_glance_tells_what_the_agents_live_through(prometheus: Prometheus) -
     wait_until(lambda: prometheus.numbers(share) == [1.0], "every action from the model")
     assert prometheus.numbers("dqn_q_value_training_max") == [20.0]
     # The linear policy leans right: 3 * 0.1 + 0.06 + its bias of 0.01.
-    assert prometheus.numbers("dqn_q_value_max") == [pytest.approx(0.37)]
-    assert prometheus.numbers("dqn_redis_up") == [1.0]
+    assert prometheus.numbers('dqn_q_value_max{variant="stable"}') == [pytest.approx(0.37)]
+    assert prometheus.numbers("dqn_redis_up") == [1.0, 1.0]
+    assert prometheus.numbers("dqn_episode_return_recent_mean") == [pytest.approx(200.0)]
 
 
 def test_prometheus_evaluates_every_rule_and_only_the_watchdog_fires(
