@@ -3,7 +3,7 @@
 import json
 import signal
 
-import ray  # type: ignore[import-not-found]
+import ray
 from ray import serve
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,7 +25,7 @@ class Policy:
     def __init__(self) -> None:
         self._decider = open_decider()
 
-    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=WAIT_SECONDS)  # type: ignore[untyped-decorator]
+    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=WAIT_SECONDS)
     async def decide(self, requests: list[Observations]) -> list[list[int]]:
         """Requests to their actions."""
         return self._decider.decide_each(requests)
@@ -47,7 +47,7 @@ def run() -> None:
     serve.start(http_options={"host": "127.0.0.1", "port": port(), "access_log": False})
     serve.run(Policy.bind(), route_prefix="/decide")  # type: ignore[attr-defined]
     signal.sigwait({signal.SIGINT, signal.SIGTERM})
-    serve.shutdown()
+    serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":
