@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +135,10 @@ def test_nothing_overtakes_what_a_restarted_redis_has_lost(tmp_path: Path) -> No
     config = {"rename-command": "WAITAOF nothing-of-the-kind"}
     with (
         store(tmp_path / "redis", appendfsync="no", **config) as redis_store,
+        closing(asyncio.new_event_loop()) as loop,
         shipping(tmp_path / "spool", redis_store.port, 1.0, 2.0, 3.0) as spool,
     ):
-        spool.start(asyncio.new_event_loop())
+        spool.start(loop)
         wait_until(lambda: len(redis_store.rewards()) >= 3, "redis has them in memory")
         redis_store.cut_power()
         redis_store.start()
