@@ -70,13 +70,16 @@ class Site:
 def our_service(
     data: Path, policy: str, *, workers: int = 1, deadline_ms: float | None = None
 ) -> Iterator[Contender]:
-    """Our service with keys, metrics and log on; yields once a model answers."""
+    """Our service with keys, metrics and log on; yields once a model answers.
+
+    Without the recorder, which reads the log in a process of its own and no worker waits for.
+    """
     port = free_port()
     scopes = ["act", "report", "read", "operate"]
     key = add_key(data / "keys", f"benchmark-{port}", scopes)
     command = [sys.executable, "-m", "service", "--data", str(data), "--port", str(port)]
     command += ["--keys-file", str(data / "keys"), "--workers", str(workers)]
-    command += ["--log-level", "warning"]
+    command += ["--log-level", "warning", "--no-record"]
     if deadline_ms is not None:
         command += ["--deadline-ms", f"{deadline_ms:g}"]
     url = f"http://127.0.0.1:{port}"
