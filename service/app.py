@@ -24,6 +24,9 @@ from service.errors import (
     UnknownPathError,
 )
 from service.faces import (
+    bundles,
+    console,
+    events,
     health,
     inference_models,
     inference_repository,
@@ -79,6 +82,9 @@ def create_app(
         rollout.operate_router,
         inference_models.router,
         inference_repository.router,
+        bundles.router,
+        events.router,
+        console.router,
     ):
         app.include_router(router)
     _add_error_handlers(app)

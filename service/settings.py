@@ -128,6 +128,9 @@ class ServiceSettings(BaseSettings):
     allowed_heuristics: tuple[str, ...] = ()
     """Python functions, `module:name`, that a policy may name as its heuristic."""
 
+    grafana_url: str | None = Field(default=None, pattern=r"^https?://[^\s]+$")
+    """Where the console's links to dashboards lead, such as `http://localhost:3000`."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity that is logged."""
 

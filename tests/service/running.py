@@ -58,6 +58,7 @@ class Running:
 
     def __init__(self, lane: WorkerServer, port: int, plain_port: int) -> None:
         self.server: Server = lane.worker
+        self.app: Any = lane.config.app
         self.connections = lane.server_state.connections
         """Of the fast lane."""
         self.port = port
