@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "recorder.settings",
         "recorder.shards",
         "recorder.sources",
+        "retraining",
         "service.inference",
         "service.keys",
         "service.settings",
@@ -105,7 +106,7 @@ def test_the_command_line_imports_no_process_until_its_verb_is_called() -> None:
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
     )
     loaded = {name.split(".")[0] for name in done.stdout.split()}
-    processes = {"service", "recorder", "training", "exporter"}
+    processes = {"service", "recorder", "training", "exporter", "retraining"}
     assert not loaded & (processes | {"torch", "fastapi", "onnxruntime", "pyarrow"})
 
 

@@ -1,0 +1,89 @@
+"""`dqn retrain`: cycles beside a live service, at idle priority and within a bound of memory."""
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from prometheus_client import start_http_server
+from pydantic import ValidationError
+from pydantic_settings import CliApp
+
+from contract.bundle import BundleError
+from dqn_client import Client, ClientError
+from recorder.dataset.build import build
+from recorder.dataset.manifest import DatasetError
+from recorder.dataset.store import DatasetStore
+from recorder.settings import RecorderSettings, SettingsError
+from recorder.shards import ShardError
+from retraining.config import RetrainConfig
+from retraining.cycle import Cycle
+from retraining.metrics import RetrainingMetrics
+from retraining.state import CycleError
+
+_FOR_NOW = (BundleError, ClientError, CycleError, DatasetError, ShardError, OSError)
+"""What a later try may not meet: the cycle stays where it was."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the verb; the exit status."""
+    try:
+        config = CliApp.run(RetrainConfig, cli_args=list(arguments))
+        settings = RecorderSettings.load()
+    except (ValidationError, SettingsError, ValueError) as error:
+        print(f"dqn retrain: {error}", file=sys.stderr)
+        return 2
+    if not config.once and config.every is None:
+        print("dqn retrain: expected --once or --every", file=sys.stderr)
+        return 2
+    stand_back(config.memory_bytes)
+    metrics = RetrainingMetrics(config.policy)
+    if config.metrics_port is not None:
+        start_http_server(config.metrics_port, "127.0.0.1", metrics.registry)
+
+    def refresh() -> None:
+        shards = config.data / "shards"
+        if shards.exists():
+            store = DatasetStore(config.data / "datasets")
+            build(shards, store, config.policy, time.time(), settings.join_rules)
+
+    try:
+        key = None if config.key_file is None else config.key_file.read_text("utf-8").strip()
+    except OSError as error:
+        print(f"dqn retrain: {error}", file=sys.stderr)
+        return 2
+    with Client(config.server, key, timeout_seconds=120.0) as client:
+        cycle = Cycle(config, client, time.time, time.sleep, print, metrics.show_stage)
+        status = run_once(cycle, metrics, refresh)
+        while config.every is not None and not config.once:
+            time.sleep(config.every)
+            status = run_once(cycle, metrics, refresh)
+    return status
+
+
+def run_once(cycle: Cycle, metrics: RetrainingMetrics, refresh: Callable[[], None]) -> int:
+    """Build what was sealed and run one cycle; 1 where it could not go on for now."""
+    try:
+        refresh()
+        state = cycle.run()
+    except _FOR_NOW as error:
+        print(f"dqn retrain: {error}", file=sys.stderr)
+        metrics.show_failure()
+        return 1
+    finally:
+        metrics.show_stage("done")
+    if state is not None:
+        metrics.show_end(state)
+        print(f"{state.cycle_id}: {state.outcome}: {state.sentence}")
+    return 0
+
+
+def stand_back(memory_bytes: int) -> None:
+    """Take only what a service beside this process leaves over."""
+    os.nice(19)
+    torch.set_num_threads(1)
+    if sys.platform == "linux":
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))

@@ -1,0 +1,301 @@
+"""One cycle: a sealed dataset becomes a candidate, a verdict, a version and a canary.
+
+Every stage ends with the state on disk and can be done again: what it wrote is found by its hash,
+and calls to the server carry a key of the cycle's. Before each stage the server is asked how things
+stand: a freeze holds the cycle, and another stable version ends it.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from contract.bundle import BundleError, read_bundle
+from contract.declaration import DeclarationError
+from contract.files import replace_file
+from dqn_client import Client
+from exporter.config import ExportConfig
+from exporter.export import export
+from exporter.verify import ParityError
+from recorder.dataset.load import Selection, read_dataset
+from recorder.dataset.manifest import DatasetError
+from recorder.dataset.store import DatasetStore
+from retraining.config import RetrainConfig
+from retraining.importance import whole_episodes
+from retraining.learning import judge, known_of, learn_candidate
+from retraining.operator import Operator
+from retraining.reading import Known, Reading, read_log
+from retraining.report import render_report
+from retraining.state import CycleError, CycleState, Stage, only_cycle, read_states, write_state
+from retraining.versions import (
+    exported_version,
+    find_checkpoint,
+    network_sha256,
+    remove_expired,
+)
+from training.checkpoint import Checkpoint, CheckpointError, read_checkpoint
+from training.evaluate import evaluate_checkpoint
+
+REPORT_FILE = "report.md"
+CANDIDATE_FOLDER = "candidate"
+
+_EPISODE_MARGIN = 1.5
+"""Over what the gate needs: some of those that are drawn for it may be torn."""
+
+Say = Callable[[str], None]
+
+
+class Cycle:
+    """Does the stages of one policy's cycles, one after another.
+
+    Args:
+        config: What to do.
+        client: Speaks to the service with a key of the scopes `read` and `submit`.
+        clock: Unix seconds.
+        sleep: Waits for so many seconds.
+        say: Told what is being done.
+        enter: Told which stage begins.
+    """
+
+    def __init__(
+        self,
+        config: RetrainConfig,
+        client: Client,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+        say: Say = lambda _: None,
+        enter: Callable[[Stage], None] = lambda _: None,
+    ) -> None:
+        self._config, self._operator = config, Operator(client, config.policy)
+        self._clock, self._sleep, self._say, self._enter = clock, sleep, say, enter
+        self._store = DatasetStore(config.data / "datasets")
+        self._stages: dict[Stage, Callable[[CycleState], CycleState]] = {
+            "collect": self._collect,
+            "learn": self._learn,
+            "judge": self._judge,
+            "export": self._export,
+            "register": self._register,
+            "shadow": self._shadow,
+            "canary": self._canary,
+        }
+
+    def run(self) -> CycleState | None:
+        """Go on with the cycle that was cut off, or begin one; None where there is too little new.
+
+        Raises:
+            CycleError: It cannot go on now; what is done stays done.
+            ClientError: Likewise, the service did not answer or refused.
+        """
+        with only_cycle(self._config.folder):
+            states = read_states(self._config.folder)
+            if states and not states[-1].is_over:
+                state: CycleState | None = states[-1]
+            else:
+                state = self._begin(states)
+            if state is None:
+                return None
+            while not state.is_over:
+                state = self._step(state)
+                write_state(self._config.folder, state)
+            self._report(state)
+            self._remove_expired()
+            return state
+
+    def _begin(self, states: list[CycleState]) -> CycleState | None:
+        stands = self._operator.stands()
+        if stands["canary"] is not None:
+            raise CycleError(
+                f"version {stands['canary']} of {self._config.policy} is on trial: a cycle begins "
+                "once it is over"
+            )
+        now = self._clock()
+        since = states[-1].started_at if states else 0.0
+        parts = self._store.parts(self._config.policy)
+        num_new = sum(part.num_steps for part in parts if part.ended_at >= since)
+        if num_new < self._config.least_new_steps:
+            self._say(f"{num_new} new steps are sealed, {self._config.least_new_steps} are needed")
+            return None
+        name = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%S")
+        state = CycleState(
+            cycle_id=f"{name}-{len(states):04d}",
+            policy=self._config.policy,
+            started_at=now,
+            seed=self._config.seed + len(states),
+            parent=stands["stable"],
+        )
+        write_state(self._config.folder, state)
+        return state
+
+    def _step(self, state: CycleState) -> CycleState:
+        stands = self._operator.stands()
+        if state.version is not None and state.version in (stands["canary"], stands["stable"]):
+            return self._over(state, outcome="canary", sentence=_on_trial(state.version))
+        if stands["stable"] != state.parent:
+            sentence = f"stable is version {stands['stable']} by now, not {state.parent}"
+            return self._over(state, outcome="overtaken", sentence=sentence)
+        self._say(f"{state.cycle_id}: {state.stage}")
+        self._enter(state.stage)
+        return self._stages[state.stage](state)
+
+    def _collect(self, state: CycleState) -> CycleState:
+        config = self._config
+        try:
+            dataset = read_dataset(self._store, config.policy, Selection(end=state.started_at))
+            reading = read_log(dataset, self._known(state), config.most_steps)
+        except DatasetError as error:
+            return self._over(state, outcome="too_little", sentence=str(error))
+        state = _with(
+            state,
+            dataset_id=dataset.dataset_id,
+            dataset_sha256=dataset.sha256,
+            num_steps=len(reading.recent.actions),
+            num_episodes=reading.num_episodes,
+            suspicious=reading.suspicious,
+        )
+        if reading.suspicious_share > config.suspicious_share:
+            return self._over(state, outcome="quarantined", sentence=reading.warning)
+        least = config.limits.least_episodes / min(config.held_out_share, 1 - config.held_out_share)
+        num_whole = len(whole_episodes(reading.recent))
+        if num_whole < _EPISODE_MARGIN * least:
+            sentence = f"{num_whole} whole episodes, {_EPISODE_MARGIN * least:.0f} are needed"
+            return self._over(state, outcome="too_little", sentence=sentence)
+        return _with(state, stage="learn")
+
+    def _learn(self, state: CycleState) -> CycleState:
+        reading = self._reading(state)
+        if reading is None:
+            return _with(state, stage="collect")
+        folder = self._config.folder / state.cycle_id / CANDIDATE_FOLDER
+        found = learn_candidate(self._config, self._parent(state), reading, state.seed, folder)
+        state = _with(state, candidates=found.candidates, diverged=found.diverged)
+        if found.chosen is None:
+            sentence = "no candidate has learned anything that could be true"
+            return self._over(state, outcome="diverged", sentence=sentence)
+        return _with(
+            state,
+            chosen=found.chosen,
+            checkpoint_sha256=network_sha256(folder),
+            stage="judge",
+        )
+
+    def _judge(self, state: CycleState) -> CycleState:
+        reading = self._reading(state)
+        if reading is None:
+            return _with(state, stage="collect")
+        parent, candidate = self._parent(state), self._candidate(state)
+        verdict = judge(self._config, parent, candidate, reading, state.seed)
+        state = _with(state, verdict=verdict, simulated_returns=self._simulate(parent, candidate))
+        if verdict.decision == "block":
+            return self._over(state, outcome="blocked", sentence=verdict.sentence)
+        if self._config.dry_run:
+            sentence = f"nothing is shipped by a dry run; the gate: {verdict.sentence}"
+            return self._over(state, outcome="dry_run", sentence=sentence)
+        return _with(state, stage="export")
+
+    def _export(self, state: CycleState) -> CycleState:
+        directory = self._config.policy_directory
+        version = exported_version(directory, state.checkpoint_sha256 or "")
+        if version is None:
+            try:
+                version = int(export(self._export_config(state), self._say).name)
+            except (BundleError, DeclarationError, ParityError) as error:
+                return self._over(state, outcome="refused", sentence=str(error))
+        bundle = read_bundle(directory / str(version))
+        return _with(state, version=version, bundle_sha256=bundle.manifest_sha256, stage="register")
+
+    def _export_config(self, state: CycleState) -> ExportConfig:
+        config = self._config
+        return ExportConfig(
+            checkpoint=config.folder / state.cycle_id / CANDIDATE_FOLDER,
+            repository=config.data / "policies",
+            policy=config.policy,
+            parent=state.parent,
+            source="retraining",
+            dataset_id=state.dataset_id,
+            dataset_sha256=state.dataset_sha256,
+            profile_episodes=config.profile_episodes,
+            profile_observations=config.profile_observations,
+            floor_episodes=config.floor_episodes,
+            seed=state.seed,
+        )
+
+    def _register(self, state: CycleState) -> CycleState:
+        self._operator.change(state, "versions", f"made by retraining {state.cycle_id}")
+        return _with(state, stage="shadow")
+
+    def _shadow(self, state: CycleState) -> CycleState:
+        why = f"retraining {state.cycle_id}: look on first"
+        self._operator.change(state, "shadow", why, share=self._config.shadow_share)
+        if state.shadow_since is None:
+            state = _with(state, shadow_since=self._clock())
+            write_state(self._config.folder, state)
+        until = (state.shadow_since or 0.0) + self._config.shadow_seconds
+        self._sleep(max(0.0, until - self._clock()))
+        verdict = state.verdict
+        if verdict is not None and verdict.decision == "inconclusive":
+            return self._over(
+                state,
+                outcome="shadow",
+                sentence=f"version {state.version} looks on, and a person decides: "
+                f"{verdict.sentence}",
+            )
+        return _with(state, stage="canary")
+
+    def _canary(self, state: CycleState) -> CycleState:
+        verdict = state.verdict
+        told = "" if verdict is None else f": {verdict.sentence}"
+        self._operator.change(state, "canary", f"retraining {state.cycle_id}{told}")
+        return self._over(state, outcome="canary", sentence=_on_trial(state.version))
+
+    def _reading(self, state: CycleState) -> Reading | None:
+        """What the cycle collected; None where the dataset is another one by now."""
+        selection = Selection(end=state.started_at)
+        dataset = read_dataset(self._store, self._config.policy, selection)
+        if dataset.sha256 != state.dataset_sha256:
+            return None
+        return read_log(dataset, self._known(state), self._config.most_steps)
+
+    def _known(self, state: CycleState) -> Known:
+        return known_of(self._parent(state), state.parent or 0)
+
+    def _parent(self, state: CycleState) -> Checkpoint:
+        manifest = read_bundle(self._config.policy_directory / str(state.parent)).manifest
+        return _read(find_checkpoint(manifest, self._config.checkpoint_roots))
+
+    def _candidate(self, state: CycleState) -> Checkpoint:
+        return _read(self._config.folder / state.cycle_id / CANDIDATE_FOLDER)
+
+    def _simulate(self, parent: Checkpoint, candidate: Checkpoint) -> dict[str, float]:
+        episodes = self._config.simulated_episodes
+        if not episodes:
+            return {}
+        return {
+            name: evaluate_checkpoint(each, episodes, 0.0, self._config.seed).mean_return
+            for name, each in (("current", parent), ("candidate", candidate))
+        }
+
+    def _over(self, state: CycleState, **changes: Any) -> CycleState:
+        return _with(state, stage="done", finished_at=self._clock(), **changes)
+
+    def _report(self, state: CycleState) -> None:
+        path = self._config.folder / state.cycle_id / REPORT_FILE
+        replace_file(path, render_report(state).encode())
+
+    def _remove_expired(self) -> None:
+        aliased = self._operator.aliased()
+        remove_expired(self._config.policy_directory, aliased, self._config.keep_versions)
+
+
+def _read(folder: Path) -> Checkpoint:
+    try:
+        return read_checkpoint(folder)
+    except CheckpointError as error:
+        raise CycleError(str(error)) from error
+
+
+def _with(state: CycleState, **changes: Any) -> CycleState:
+    return state.model_copy(update=changes)
+
+
+def _on_trial(version: int | None) -> str:
+    return f"version {version} is on trial: the judge's evidence decides"

@@ -1,0 +1,52 @@
+"""The service's operator calls, as a cycle makes them."""
+
+from typing import Any
+
+from dqn_client import Client
+from retraining.state import CycleError, CycleState
+
+_ALIASES = ("stable", "canary", "shadow", "previous", "registered")
+
+
+class Operator:
+    """Speaks of one policy, with a key of the scopes `read` and `submit`."""
+
+    def __init__(self, client: Client, policy: str) -> None:
+        self._client, self._policy = client, policy
+
+    def stands(self) -> dict[str, Any]:
+        """Aliases as the service has them.
+
+        Raises:
+            CycleError: The policy is frozen, or has no stable version.
+            ClientError: The service refused, or could not be reached.
+        """
+        stands = self._rollout()
+        if stands["frozen"]:
+            raise CycleError(f"{self._policy} is frozen: retraining waits for `unfreeze`")
+        if stands["stable"] is None:
+            raise CycleError(f"{self._policy} has no stable version to learn on from")
+        return stands
+
+    def aliased(self) -> list[int]:
+        """Versions that have a name now."""
+        stands = self._rollout()
+        return [stands[name] for name in _ALIASES if stands[name] is not None]
+
+    def change(self, state: CycleState, action: str, why: str, **fields: Any) -> None:
+        """Make one change for a cycle; the same one again changes nothing more.
+
+        Raises:
+            ClientError: The service refused, or could not be reached.
+        """
+        body = {
+            "version": state.version,
+            "why": why[:2000],
+            "expected_stable": state.parent,
+            "key": f"{state.cycle_id}-{action}",
+        }
+        self._client.change(self._policy, action, body | fields)
+
+    def _rollout(self) -> dict[str, Any]:
+        found: dict[str, Any] = self._client.get(f"/v1/policies/{self._policy}/rollout")
+        return found

@@ -1,0 +1,110 @@
+"""Where a cycle stands, on disk after every stage: who dies goes on from there."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from contract.declaration import Record
+from contract.files import make_directory, replace_file
+from retraining.gate import Verdict
+
+Stage = Literal["collect", "learn", "judge", "export", "register", "shadow", "canary", "done"]
+Outcome = Literal[
+    "canary",
+    "shadow",
+    "blocked",
+    "refused",
+    "quarantined",
+    "diverged",
+    "too_little",
+    "overtaken",
+    "dry_run",
+]
+STATE_FILE = "cycle.json"
+_LOCK_FILE = "lock"
+
+
+class CycleError(Exception):
+    """A cycle cannot run: another one does, or what it needs is missing."""
+
+
+class CycleState(Record):
+    """One cycle of one policy."""
+
+    cycle_id: str
+    policy: str
+    started_at: float
+    """Unix seconds; episodes that began later are the next cycle's."""
+    seed: int
+    stage: Stage = "collect"
+    """What is to be done next."""
+    outcome: Outcome | None = None
+    """None: it is not over."""
+    sentence: str = ""
+    """Why it ended so."""
+    parent: int | None = None
+    """The stable version when it began."""
+    dataset_id: str | None = None
+    dataset_sha256: str | None = None
+    num_steps: int = 0
+    num_episodes: int = 0
+    suspicious: dict[str, int] = Field(default_factory=dict)
+    candidates: tuple[tuple[float, int, float | None], ...] = ()
+    """Alpha, updates and lower bound of the advantage of each; None where it cannot be."""
+    diverged: dict[str, str] = Field(default_factory=dict)
+    chosen: tuple[float, int] | None = None
+    checkpoint_sha256: str | None = None
+    verdict: Verdict | None = None
+    simulated_returns: dict[str, float] = Field(default_factory=dict)
+    """Mean return of `current` and `candidate` in the environment, where it was played."""
+    version: int | None = None
+    bundle_sha256: str | None = None
+    shadow_since: float | None = None
+    finished_at: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing is left to do."""
+        return self.outcome is not None
+
+
+@contextmanager
+def only_cycle(folder: Path) -> Iterator[None]:
+    """Hold a policy's lock; a holder that died has let it go.
+
+    Raises:
+        CycleError: Another process holds it.
+    """
+    make_directory(folder)
+    with (folder / _LOCK_FILE).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CycleError(f"{folder}: another cycle of this policy is running") from error
+        yield
+
+
+def write_state(folder: Path, state: CycleState) -> None:
+    """Write a cycle's state below a policy's folder, durably."""
+    cycle = folder / state.cycle_id
+    make_directory(cycle)
+    replace_file(cycle / STATE_FILE, state.model_dump_json(indent=2).encode())
+
+
+def read_states(folder: Path) -> list[CycleState]:
+    """All cycles of a policy, oldest first.
+
+    Raises:
+        CycleError: One cannot be read.
+    """
+    states = []
+    for path in folder.glob(f"*/{STATE_FILE}"):
+        try:
+            states.append(CycleState.model_validate_json(path.read_bytes()))
+        except ValidationError as error:
+            raise CycleError(f"{path}: {error}") from error
+    return sorted(states, key=lambda state: (state.started_at, state.cycle_id))
