@@ -1,5 +1,6 @@
 """The console's event stream, from a running service, with and without the fast lane."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from service.errors import OverloadedError
 from service.faces.events import Feed, encode_event
 from service.keys import add_key
 from service.metrics import Metrics
@@ -115,6 +117,33 @@ def test_rates_of_a_new_listener_do_not_reach_back_to_an_earlier_one(tmp_path: P
     assert b'"window_seconds":4.0' in feed.latest()
     now = 904.0
     assert b'"window_seconds":0.0' in feed.latest()
+
+
+async def until_drained(feed: Feed, server: Server) -> list[bytes]:
+    server.state = "ready"
+    told = feed.listen(None)
+    first = await anext(told)
+    assert feed.listeners == 1
+    server.state = "draining"
+    return [first] + [event async for event in told]
+
+
+def test_a_stream_ends_when_the_server_drains_so_that_it_can_stop(tmp_path: Path) -> None:
+    server = Server(settings_for(tmp_path), Metrics())
+    feed = Feed(server)
+    first, last = asyncio.run(until_drained(feed, server))
+    assert first.startswith(b"event: snapshot\n")
+    assert last.startswith(b"event: ended\n")
+    assert feed.listeners == 0
+
+
+def test_no_more_than_64_listen(tmp_path: Path) -> None:
+    feed = Feed(Server(settings_for(tmp_path), Metrics()))
+    feed.listeners = 63
+    feed.refuse_if_full()
+    feed.listeners = 64
+    with pytest.raises(OverloadedError):
+        feed.refuse_if_full()
 
 
 def test_a_number_that_is_not_finite_is_null() -> None:
