@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 ARGS ?=
 
-.PHONY: install run test test-slow check rules bench clean
+.PHONY: install run test test-slow check rules bench drill clean
 
 # torch comes first and by pip: pip finds the CPU build where one is set up, and elsewhere
 # PIP_EXTRA_INDEX_URL names PyTorch's CPU index; uv then keeps what is there.
@@ -34,15 +34,24 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/pytest --quiet tests/test_architecture.py
 
-# promtool is part of Debian's package `prometheus`.
+# promtool is part of Debian's package `prometheus`, amtool of `prometheus-alertmanager`.
 rules: install
 	promtool check config dashboards/prometheus/prometheus.yml
 	promtool check rules dashboards/prometheus/rules/*.yml
 	promtool test rules dashboards/prometheus/tests/*.yml
+	amtool check-config dashboards/alertmanager/alertmanager.yml
 
+# Hours in all; each of them can be run alone.
 bench: install
 	$(BIN)/python -m benchmarks.presets
-	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.experience
+	for name in serving delivery faults canary drift hacking rules training; do \
+	  $(BIN)/python -m benchmarks.$$name --write || exit 1; \
+	done
+
+# Incidents replayed against real servers; needs prometheus and alertmanager.
+drill: install
+	$(BIN)/python -m benchmarks.drill $(ARGS)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-clients .venv-datasets .bench .mypy_cache .pytest_cache .ruff_cache
