@@ -1,0 +1,148 @@
+"""Two studies: what offline learning makes of a log, and whether the gate ranks candidates."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from benchmarks.retraining.logs import Mediocre, half_trained, log_of, true_return
+from retraining.fitted_q import FittedQConfig
+from retraining.gate import Decision, Gate, GateLimits
+from retraining.reading import split_episodes
+from training.network import QNetwork
+from training.offline import Candidate, Method, OfflineConfig, choose, learn_candidates
+from training.offline_log import LoggedSteps, LogReplay
+
+EPSILON = 0.05
+
+
+class Sizes(NamedTuple):
+    """How much is done."""
+
+    log_steps: int
+    offline: OfflineConfig
+    fitted: FittedQConfig
+    limits: GateLimits
+    evaluation_episodes: int
+    corruptions: int
+    """Of each snapshot, of growing strength."""
+
+
+class Learned(NamedTuple):
+    """True returns of one seed."""
+
+    behaviour: float
+    by_method: dict[Method, float]
+    """Of the chosen candidate; of a baseline, of its last step."""
+
+
+class Judged(NamedTuple):
+    """A candidate whose true return is known, and what the gate made of it."""
+
+    true_return: float
+    current_return: float
+    estimate: float
+    decision: Decision
+
+
+def learn_study(preset: str, seed: int, target_return: float, sizes: Sizes, out: Path) -> Learned:
+    """One seed: a half-trained policy, its log, what each method makes of it."""
+    policy = half_trained(preset, seed, target_return, out)
+    log = log_of(policy, sizes.log_steps, EPSILON, seed)
+    behaviour = true_return(policy.network, policy.config, sizes.evaluation_episodes, seed)
+    returns: dict[Method, float] = {}
+    methods: tuple[Method, ...] = ("conservative", "plain", "cloning")
+    for method in methods:
+        network = _learn(policy, log, method, sizes, seed)
+        returns[method] = true_return(network, policy.config, sizes.evaluation_episodes, seed)
+    return Learned(behaviour, returns)
+
+
+def gate_study(
+    preset: str, seed: int, target_return: float, sizes: Sizes, out: Path
+) -> list[Judged]:
+    """Candidates of one log: snapshots of conservative learning, and each with noise added."""
+    policy = half_trained(preset, seed, target_return, out)
+    log = log_of(policy, sizes.log_steps, EPSILON, seed)
+    learned_from, held_out = split_episodes(log, 0.4, np.random.default_rng(seed))
+    snapshots = _candidates(policy, learned_from, "conservative", sizes, seed)
+    networks = [each.network for each in snapshots]
+    generator = torch.Generator().manual_seed(seed)
+    networks += [
+        _corrupted(network, 0.1 * 2**number, generator)
+        for network in networks
+        for number in range(sizes.corruptions)
+    ]
+    discount = policy.config.discount
+    gate = Gate(held_out, policy.network, discount, sizes.fitted, sizes.limits, seed)
+    episodes = sizes.evaluation_episodes
+    current = true_return(policy.network, policy.config, episodes, seed)
+    judged = []
+    for network in networks:
+        verdict = gate.judge(network)
+        truth = true_return(network, policy.config, episodes, seed)
+        estimate = verdict.evidence.candidate_estimate
+        judged.append(Judged(truth, current, estimate, verdict.decision))
+    return judged
+
+
+def rank_correlation(judged: Sequence[Judged]) -> float:
+    """Spearman's, between estimates and true returns; equal ones share their mean rank."""
+    first = _ranks(np.array([each.estimate for each in judged]))
+    second = _ranks(np.array([each.true_return for each in judged]))
+    if first.std() == 0 or second.std() == 0:
+        return 0.0
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def regret(judged: Sequence[Judged]) -> float:
+    """True return lost by taking the candidate with the highest estimate."""
+    taken = max(judged, key=lambda each: each.estimate)
+    return max(each.true_return for each in judged) - taken.true_return
+
+
+def _learn(policy: Mediocre, log: LoggedSteps, method: Method, sizes: Sizes, seed: int) -> QNetwork:
+    candidates = _candidates(policy, log, method, sizes, seed)
+    if not candidates:
+        return policy.network
+    if method != "conservative":
+        return candidates[-1].network
+    gate = Gate(log, policy.network, policy.config.discount, sizes.fitted, sizes.limits, seed)
+    bounds = gate.lower_bounds([each.network for each in candidates])
+    if max(bounds) < 0:
+        # Nothing is better for sure: nothing is shipped.
+        return policy.network
+    return choose(candidates, bounds).candidate.network
+
+
+def _candidates(
+    policy: Mediocre, log: LoggedSteps, method: Method, sizes: Sizes, seed: int
+) -> list[Candidate]:
+    offline = sizes.offline.model_copy(update={"method": method})
+    discount = policy.config.discount
+    replay = LogReplay(log, offline.n_step, discount)
+    q_limit = float(np.abs(log.rewards).max()) / (1 - discount)
+    if method == "plain":
+        # The control is shown as it is: what would stop it is switched off.
+        offline = offline.model_copy(update={"q_limit_factor": 1e6})
+    rng = np.random.default_rng(seed)
+    return learn_candidates(policy.network, replay, None, offline, q_limit, rng).candidates
+
+
+@torch.no_grad()
+def _corrupted(network: QNetwork, strength: float, generator: torch.Generator) -> QNetwork:
+    """With noise on each weight, of `strength` times the layer's own spread."""
+    corrupted = copy.deepcopy(network)
+    for value in corrupted.parameters():
+        noise = torch.randn(value.shape, generator=generator)
+        value.add_(noise * strength * value.std(correction=0))
+    return corrupted
+
+
+def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[places], np.float64)
