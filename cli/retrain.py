@@ -32,7 +32,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         config = CliApp.run(RetrainConfig, cli_args=list(arguments))
         settings = RecorderSettings.load()
-    except (ValidationError, SettingsError, ValueError) as error:
+        key = None if config.key_file is None else config.key_file.read_text("utf-8").strip()
+    except (ValidationError, SettingsError, ValueError, OSError) as error:
         print(f"dqn retrain: {error}", file=sys.stderr)
         return 2
     if not config.once and config.every is None:
@@ -49,11 +50,6 @@ def main(arguments: Sequence[str]) -> int:
             store = DatasetStore(config.data / "datasets")
             build(shards, store, config.policy, time.time(), settings.join_rules)
 
-    try:
-        key = None if config.key_file is None else config.key_file.read_text("utf-8").strip()
-    except OSError as error:
-        print(f"dqn retrain: {error}", file=sys.stderr)
-        return 2
     with Client(config.server, key, timeout_seconds=120.0) as client:
         cycle = Cycle(config, client, time.time, time.sleep, print, metrics.show_stage)
         status = run_once(cycle, metrics, refresh)
