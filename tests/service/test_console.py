@@ -123,7 +123,7 @@ def test_evidence_grows_point_by_point_and_is_of_the_trial_alone() -> None:
 
 
 def test_a_long_trial_is_thinned_and_keeps_its_last_point() -> None:
-    entries = [told(number, "2-abc", Evidence(0.05, None)) for number in range(1201)]
+    entries = [told(number, "2-abc", Evidence(0.05, None)) for number in range(1202)]
     points = evidence_points(trial(), entries)
     assert len(points) <= 500
     last = evidence_points(trial(), entries[-1:])[0]
