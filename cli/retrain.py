@@ -5,6 +5,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import torch
 from prometheus_client import start_http_server
@@ -23,6 +24,7 @@ from retraining.cycle import Cycle
 from retraining.metrics import RetrainingMetrics
 from retraining.state import CycleError
 
+_LOOK_SECONDS = 30.0
 _FOR_NOW = (BundleError, ClientError, CycleError, DatasetError, ShardError, OSError)
 """What a later try may not meet: the cycle stays where it was."""
 
@@ -54,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
         cycle = Cycle(config, client, time.time, time.sleep, print, metrics.show_stage)
         status = run_once(cycle, metrics, refresh)
         while config.every is not None and not config.once:
-            time.sleep(config.every)
+            wait(cycle, config.every)
             status = run_once(cycle, metrics, refresh)
     return status
 
@@ -74,6 +76,17 @@ def run_once(cycle: Cycle, metrics: RetrainingMetrics, refresh: Callable[[], Non
         metrics.show_end(state)
         print(f"{state.cycle_id}: {state.outcome}: {state.sentence}")
     return 0
+
+
+def wait(cycle: Cycle, seconds: float) -> None:
+    """Until it is time, or somebody asks for a cycle."""
+    until = time.monotonic() + seconds
+    while (remaining := until - time.monotonic()) > 0:
+        time.sleep(min(remaining, _LOOK_SECONDS))
+        # A service that is away for now asks for nothing.
+        with suppress(ClientError, CycleError):
+            if cycle.is_asked():
+                return
 
 
 def stand_back(memory_bytes: int) -> None:

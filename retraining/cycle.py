@@ -7,7 +7,6 @@ stand: a freeze holds the cycle, and another stable version ends it.
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from contract.bundle import BundleError, read_bundle
@@ -17,27 +16,20 @@ from dqn_client import Client
 from exporter.config import ExportConfig
 from exporter.export import export
 from exporter.verify import ParityError
-from recorder.dataset.load import Selection, read_dataset
 from recorder.dataset.manifest import DatasetError
-from recorder.dataset.store import DatasetStore
 from retraining.config import RetrainConfig
 from retraining.importance import whole_episodes
-from retraining.learning import judge, known_of, learn_candidate
+from retraining.learning import judge, learn_candidate
 from retraining.operator import Operator
-from retraining.reading import Known, Reading, read_log
+from retraining.pictures import draw_learning, draw_verdict
 from retraining.report import render_report
+from retraining.sources import Sources
 from retraining.state import CycleError, CycleState, Stage, only_cycle, read_states, write_state
-from retraining.versions import (
-    exported_version,
-    find_checkpoint,
-    network_sha256,
-    remove_expired,
-)
-from training.checkpoint import Checkpoint, CheckpointError, read_checkpoint
+from retraining.versions import exported_version, network_sha256, remove_expired
+from training.checkpoint import Checkpoint
 from training.evaluate import evaluate_checkpoint
 
 REPORT_FILE = "report.md"
-CANDIDATE_FOLDER = "candidate"
 
 _EPISODE_MARGIN = 1.5
 """Over what the gate needs: some of those that are drawn for it may be torn."""
@@ -68,7 +60,7 @@ class Cycle:
     ) -> None:
         self._config, self._operator = config, Operator(client, config.policy)
         self._clock, self._sleep, self._say, self._enter = clock, sleep, say, enter
-        self._store = DatasetStore(config.data / "datasets")
+        self._sources = Sources(config)
         self._stages: dict[Stage, Callable[[CycleState], CycleState]] = {
             "collect": self._collect,
             "learn": self._learn,
@@ -97,9 +89,19 @@ class Cycle:
             while not state.is_over:
                 state = self._step(state)
                 write_state(self._config.folder, state)
-            self._report(state)
-            self._remove_expired()
+                self._report(state)
+            if not state.is_dry_run:
+                self._remove_expired()
             return state
+
+    def is_asked(self) -> bool:
+        """Whether the ledger holds a request that no cycle has followed yet.
+
+        Raises:
+            ClientError: The service refused, or could not be reached.
+        """
+        states = read_states(self._config.folder)
+        return self._operator.is_asked(states[-1].started_at if states else 0.0)
 
     def _begin(self, states: list[CycleState]) -> CycleState | None:
         stands = self._operator.stands()
@@ -109,10 +111,11 @@ class Cycle:
                 "once it is over"
             )
         now = self._clock()
-        since = states[-1].started_at if states else 0.0
-        parts = self._store.parts(self._config.policy)
-        num_new = sum(part.num_steps for part in parts if part.ended_at >= since)
-        if num_new < self._config.least_new_steps:
+        # A dry run leaves its steps to the cycle that may ship.
+        since = max((each.started_at for each in states if not each.is_dry_run), default=0.0)
+        num_new = self._sources.num_steps(since)
+        is_asked = self._operator.is_asked(since)
+        if num_new < self._config.least_new_steps and not is_asked:
             self._say(f"{num_new} new steps are sealed, {self._config.least_new_steps} are needed")
             return None
         name = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%S")
@@ -121,6 +124,7 @@ class Cycle:
             policy=self._config.policy,
             started_at=now,
             seed=self._config.seed + len(states),
+            is_dry_run=self._config.dry_run,
             parent=stands["stable"],
         )
         write_state(self._config.folder, state)
@@ -140,8 +144,8 @@ class Cycle:
     def _collect(self, state: CycleState) -> CycleState:
         config = self._config
         try:
-            dataset = read_dataset(self._store, config.policy, Selection(end=state.started_at))
-            reading = read_log(dataset, self._known(state), config.most_steps)
+            dataset = self._sources.dataset(state)
+            reading = self._sources.read(state, dataset)
         except DatasetError as error:
             return self._over(state, outcome="too_little", sentence=str(error))
         state = _with(
@@ -162,11 +166,14 @@ class Cycle:
         return _with(state, stage="learn")
 
     def _learn(self, state: CycleState) -> CycleState:
-        reading = self._reading(state)
+        reading = self._sources.read_again(state)
         if reading is None:
             return _with(state, stage="collect")
-        folder = self._config.folder / state.cycle_id / CANDIDATE_FOLDER
-        found = learn_candidate(self._config, self._parent(state), reading, state.seed, folder)
+        folder, parent = self._sources.candidate_folder(state), self._sources.parent(state)
+        try:
+            found = learn_candidate(self._config, parent, reading, state.seed, folder)
+        except ValueError as error:
+            return self._over(state, outcome="refused", sentence=str(error))
         state = _with(state, candidates=found.candidates, diverged=found.diverged)
         if found.chosen is None:
             sentence = "no candidate has learned anything that could be true"
@@ -179,15 +186,15 @@ class Cycle:
         )
 
     def _judge(self, state: CycleState) -> CycleState:
-        reading = self._reading(state)
+        reading = self._sources.read_again(state)
         if reading is None:
             return _with(state, stage="collect")
-        parent, candidate = self._parent(state), self._candidate(state)
+        parent, candidate = self._sources.parent(state), self._sources.candidate(state)
         verdict = judge(self._config, parent, candidate, reading, state.seed)
         state = _with(state, verdict=verdict, simulated_returns=self._simulate(parent, candidate))
         if verdict.decision == "block":
             return self._over(state, outcome="blocked", sentence=verdict.sentence)
-        if self._config.dry_run:
+        if state.is_dry_run:
             sentence = f"nothing is shipped by a dry run; the gate: {verdict.sentence}"
             return self._over(state, outcome="dry_run", sentence=sentence)
         return _with(state, stage="export")
@@ -206,7 +213,7 @@ class Cycle:
     def _export_config(self, state: CycleState) -> ExportConfig:
         config = self._config
         return ExportConfig(
-            checkpoint=config.folder / state.cycle_id / CANDIDATE_FOLDER,
+            checkpoint=self._sources.candidate_folder(state),
             repository=config.data / "policies",
             policy=config.policy,
             parent=state.parent,
@@ -244,26 +251,11 @@ class Cycle:
     def _canary(self, state: CycleState) -> CycleState:
         verdict = state.verdict
         told = "" if verdict is None else f": {verdict.sentence}"
-        self._operator.change(state, "canary", f"retraining {state.cycle_id}{told}")
+        why = f"retraining {state.cycle_id}{told}"
+        # It answers from now on, so that it need not look on as well.
+        self._operator.change(state, "shadow", why, step="shadow-end", share=0.0)
+        self._operator.change(state, "canary", why)
         return self._over(state, outcome="canary", sentence=_on_trial(state.version))
-
-    def _reading(self, state: CycleState) -> Reading | None:
-        """What the cycle collected; None where the dataset is another one by now."""
-        selection = Selection(end=state.started_at)
-        dataset = read_dataset(self._store, self._config.policy, selection)
-        if dataset.sha256 != state.dataset_sha256:
-            return None
-        return read_log(dataset, self._known(state), self._config.most_steps)
-
-    def _known(self, state: CycleState) -> Known:
-        return known_of(self._parent(state), state.parent or 0)
-
-    def _parent(self, state: CycleState) -> Checkpoint:
-        manifest = read_bundle(self._config.policy_directory / str(state.parent)).manifest
-        return _read(find_checkpoint(manifest, self._config.checkpoint_roots))
-
-    def _candidate(self, state: CycleState) -> Checkpoint:
-        return _read(self._config.folder / state.cycle_id / CANDIDATE_FOLDER)
 
     def _simulate(self, parent: Checkpoint, candidate: Checkpoint) -> dict[str, float]:
         episodes = self._config.simulated_episodes
@@ -278,19 +270,15 @@ class Cycle:
         return _with(state, stage="done", finished_at=self._clock(), **changes)
 
     def _report(self, state: CycleState) -> None:
-        path = self._config.folder / state.cycle_id / REPORT_FILE
-        replace_file(path, render_report(state).encode())
+        folder = self._config.folder / state.cycle_id
+        for name, picture in (("learning", draw_learning(state)), ("verdict", draw_verdict(state))):
+            if picture is not None:
+                replace_file(folder / f"{name}.svg", picture.encode())
+        replace_file(folder / REPORT_FILE, render_report(state).encode())
 
     def _remove_expired(self) -> None:
         aliased = self._operator.aliased()
         remove_expired(self._config.policy_directory, aliased, self._config.keep_versions)
-
-
-def _read(folder: Path) -> Checkpoint:
-    try:
-        return read_checkpoint(folder)
-    except CheckpointError as error:
-        raise CycleError(str(error)) from error
 
 
 def _with(state: CycleState, **changes: Any) -> CycleState:

@@ -21,7 +21,10 @@ from torch.nn import functional
 
 from contract.declaration import Record
 from training.losses import bootstrapped
+from training.network import QNetwork
 from training.offline_log import LoggedSteps, may_go_on, n_step_sums
+
+_ROWS_AT_ONCE = 4096
 
 Floats = npt.NDArray[np.float64]
 Actions = npt.NDArray[np.int64]
@@ -69,17 +72,23 @@ class Fit(NamedTuple):
     """Of the policy's own action at each step, mean over members, [P, N]."""
 
 
-def normalised_inputs(log: LoggedSteps) -> Inputs:
-    """Observations at mean 0 and spread 1 over the log, flattened."""
-    observations = log.observations.reshape(len(log.actions), -1).astype(np.float32)
-    following = log.next_observations.reshape(len(log.actions), -1).astype(np.float32)
-    mean = observations.mean(axis=0)
-    spread = observations.std(axis=0)
-    scale = np.divide(1.0, spread, out=np.ones_like(spread), where=spread > 1e-6)
-    return Inputs(
+def observation_inputs(log: LoggedSteps) -> Inputs:
+    """Observations themselves, flattened, at mean 0 and spread 1 over the log."""
+    return _normalised(log.observations, log.next_observations)
+
+
+@torch.no_grad()
+def feature_inputs(network: QNetwork, log: LoggedSteps) -> Inputs:
+    """What a network's last hidden layer makes of them: for frames, too many to regress on."""
+    return _normalised(
         *(
-            torch.from_numpy(np.clip((each - mean) * scale, -10, 10))
-            for each in (observations, following)
+            torch.cat(
+                [
+                    network.features(torch.from_numpy(column[start : start + _ROWS_AT_ONCE]))
+                    for start in range(0, len(column), _ROWS_AT_ONCE)
+                ]
+            ).numpy()
+            for column in (log.observations, log.next_observations)
         )
     )
 
@@ -124,8 +133,7 @@ def fit(
             f"{len(rows)} steps can be learned from, {len(first_rows)} begin an episode: "
             "expected some of each"
         )
-    targets = _PolicyTargets(log, policies, discount, scale)
-    sums, lasts, discounts = targets.of(config.n_step)
+    targets = _policy_targets(log, policies, discount, scale, config.n_step)
     network = _Ensemble(
         len(policies),
         config.members,
@@ -137,24 +145,14 @@ def fit(
     lagging = [parameter.detach().clone() for parameter in network.parameters]
     optimiser = torch.optim.Adam(network.parameters, lr=config.learning_rate, fused=True)
     weights = torch.from_numpy(draws).float()
-    logged_actions = torch.from_numpy(log.actions)
-    terminated = torch.from_numpy(log.terminated)
-    next_actions = torch.from_numpy(np.stack([policy.next_actions for policy in policies]))
+    logged_actions = torch.from_numpy(log.actions).expand(len(policies), -1)
     for number in range(config.updates):
         # A falling step size averages out what single batches say.
         optimiser.param_groups[0]["lr"] = config.learning_rate * (1 - 0.9 * number / config.updates)
         drawn = torch.from_numpy(rows[rng.integers(len(rows), size=config.batch_size)])
-        last = lasts[:, drawn]
-        with torch.no_grad():
-            following = _following(network, lagging, inputs, last, next_actions)
-            wanted = bootstrapped(
-                sums[:, drawn].unsqueeze(1),
-                terminated[last].unsqueeze(1),
-                following,
-                discounts[:, drawn].unsqueeze(1),
-            )
+        wanted = _wanted(network, lagging, inputs, targets, drawn)
         found = network(network.parameters, inputs.observations[drawn].unsqueeze(0))
-        predicted = _of(found, logged_actions[drawn].expand(len(policies), -1), config.members)
+        predicted = _of(found, logged_actions[:, drawn], config.members)
         errors = functional.huber_loss(predicted, wanted, reduction="none")
         counted = weights[:, drawn]
         loss = (errors * counted).sum() / counted.sum(dim=1).mean().clamp(min=1e-9)
@@ -167,26 +165,37 @@ def fit(
     return _estimates(log, inputs, policies, network, draws, first_rows, scale)
 
 
-class _PolicyTargets:
-    """Sums of rewards for each policy, as far as the log acts as it would."""
+class _Targets(NamedTuple):
+    """What P policies' values are regressed on, [P, N] each save the last."""
 
-    def __init__(
-        self, log: LoggedSteps, policies: list[Policy], discount: float, scale: float
-    ) -> None:
-        self._rewards = (log.rewards / scale).astype(np.float32)
-        self._goes_on = [may_go_on(log, policy.actions == log.actions) for policy in policies]
-        self._discount = discount
+    sums: Tensor
+    """Of rewards, as far as the log acts as the policy would."""
+    lasts: Tensor
+    """The last row of each sum."""
+    discounts: Tensor
+    """Of what follows it."""
+    next_actions: Tensor
+    """The policy's own, at the next observation of each row."""
+    terminated: Tensor
+    """[N]."""
 
-    def of(self, n_step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Sums, the last row of each, and the discount of what follows it, [P, N] each."""
-        found = [
-            n_step_sums(self._rewards, goes_on, n_step, self._discount) for goes_on in self._goes_on
-        ]
-        sums = np.stack([each for each, _ in found])
-        spans = np.stack([each for _, each in found])
-        lasts = np.arange(sums.shape[1]) + spans - 1
-        discounts = (self._discount**spans).astype(np.float32)
-        return torch.from_numpy(sums), torch.from_numpy(lasts), torch.from_numpy(discounts)
+
+def _policy_targets(
+    log: LoggedSteps, policies: list[Policy], discount: float, scale: float, n_step: int
+) -> _Targets:
+    rewards = (log.rewards / scale).astype(np.float32)
+    found = [
+        n_step_sums(rewards, may_go_on(log, policy.actions == log.actions), n_step, discount)
+        for policy in policies
+    ]
+    spans = np.stack([each for _, each in found])
+    return _Targets(
+        sums=torch.from_numpy(np.stack([each for each, _ in found])),
+        lasts=torch.from_numpy(np.arange(spans.shape[1]) + spans - 1),
+        discounts=torch.from_numpy((discount**spans).astype(np.float32)),
+        next_actions=torch.from_numpy(np.stack([policy.next_actions for policy in policies])),
+        terminated=torch.from_numpy(log.terminated),
+    )
 
 
 class _Ensemble:
@@ -219,14 +228,21 @@ class _Ensemble:
         return torch.baddbmm(last_bias, hidden, last)
 
 
-def _following(
-    network: _Ensemble, lagging: list[Tensor], inputs: Inputs, last: Tensor, next_actions: Tensor
+@torch.no_grad()
+def _wanted(
+    network: _Ensemble, lagging: list[Tensor], inputs: Inputs, targets: _Targets, drawn: Tensor
 ) -> Tensor:
-    """Value of what each policy does next by the lagging copies, [P, K, B]."""
-    members = lagging[0].shape[0] // len(last)
+    """Targets of drawn rows by the lagging copies, [P, K, B]."""
+    last = targets.lasts[:, drawn]
+    members = len(lagging[0]) // len(last)
     following = inputs.next_observations[last].repeat_interleave(members, dim=0)
-    q_values = network(lagging, following)
-    return _of(q_values, next_actions.gather(1, last), members)
+    next_actions = targets.next_actions.gather(1, last)
+    return bootstrapped(
+        targets.sums[:, drawn].unsqueeze(1),
+        targets.terminated[last].unsqueeze(1),
+        _of(network(lagging, following), next_actions, members),
+        targets.discounts[:, drawn].unsqueeze(1),
+    )
 
 
 def _of(q_values: Tensor, actions: Tensor, members: int) -> Tensor:
@@ -252,8 +268,8 @@ def _estimates(
     logged = torch.from_numpy(log.actions).expand(len(policies), -1)
     means, logged_means, first_values = [], [], []
     is_first = torch.from_numpy(log.steps == 0)
-    for start in range(0, len(log.actions), 4096):
-        places = torch.arange(start, min(start + 4096, len(log.actions)))
+    for start in range(0, len(log.actions), _ROWS_AT_ONCE):
+        places = torch.arange(start, min(start + _ROWS_AT_ONCE, len(log.actions)))
         q_values = network(network.parameters, inputs.observations[places].unsqueeze(0))
         found = _of(q_values, own[:, places], members)
         means.append(found.mean(dim=1))
@@ -267,3 +283,13 @@ def _estimates(
         row_values=torch.cat(logged_means, dim=1).double().numpy() * scale,
         policy_values=torch.cat(means, dim=1).double().numpy() * scale,
     )
+
+
+def _normalised(
+    observations: npt.NDArray[np.generic], following: npt.NDArray[np.generic]
+) -> Inputs:
+    flat = observations.reshape(len(observations), -1).astype(np.float32)
+    mean, spread = flat.mean(axis=0), flat.std(axis=0)
+    scale = np.divide(1.0, spread, out=np.ones_like(spread), where=spread > 1e-6)
+    both = (flat, following.reshape(len(following), -1).astype(np.float32))
+    return Inputs(*(torch.from_numpy(np.clip((each - mean) * scale, -10, 10)) for each in both))

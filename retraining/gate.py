@@ -15,7 +15,14 @@ import torch
 from pydantic import Field
 
 from contract.declaration import Record
-from retraining.fitted_q import Fit, FittedQConfig, Inputs, Policy, fit, normalised_inputs
+from retraining.fitted_q import (
+    Fit,
+    FittedQConfig,
+    Policy,
+    feature_inputs,
+    fit,
+    observation_inputs,
+)
 from retraining.importance import (
     MIN_EFFECTIVE_EPISODES,
     discounted_returns,
@@ -110,8 +117,11 @@ class Gate:
                 f"{limits.least_episodes} to judge by"
             )
         self._returns = discounted_returns(log, self._episodes, discount)
+        counted = log.weights[[rows[0] for rows in self._episodes]]
+        self._logged_return = float(np.average(self._returns, weights=counted))
         self._possible = possible_returns(log.rewards, discount)
-        self._inputs: Inputs = normalised_inputs(log)
+        is_vector = log.observations.ndim == 2
+        self._inputs = observation_inputs(log) if is_vector else feature_inputs(current, log)
         self._current = policy_of(current, log)
         behaviour = as_logged(log, self._current)
         self._fitted = self._fit([behaviour, self._current])
@@ -176,7 +186,7 @@ class Gate:
             opinion = found if found.effective_episodes >= MIN_EFFECTIVE_EPISODES else None
         return Evidence(
             num_episodes=len(self._episodes),
-            logged_return=float(self._returns.mean()),
+            logged_return=self._logged_return,
             logged_standard_error=float(self._returns.std(ddof=1) / len(self._returns) ** 0.5),
             return_range=self.return_range,
             lowest_possible=self._possible[0],

@@ -41,6 +41,8 @@ class SecondOpinion(NamedTuple):
 
 def whole_episodes(log: LoggedSteps) -> list[npt.NDArray[np.int64]]:
     """Rows of each episode that is there from its step 0 to its end."""
+    if len(log.episodes) == 0:
+        return []
     starts = np.flatnonzero(np.diff(log.episodes, prepend=log.episodes[0] - 1))
     followed, ends = log.is_followed, log.terminated | log.truncated
     return [

@@ -1,5 +1,6 @@
 """The service's operator calls, as a cycle makes them."""
 
+from datetime import datetime
 from typing import Any
 
 from dqn_client import Client
@@ -33,8 +34,27 @@ class Operator:
         stands = self._rollout()
         return [stands[name] for name in _ALIASES if stands[name] is not None]
 
-    def change(self, state: CycleState, action: str, why: str, **fields: Any) -> None:
+    def is_asked(self, since: float) -> bool:
+        """Whether somebody asked for a cycle, by a ledger entry `retrain`, after a time.
+
+        Raises:
+            ClientError: The service refused, or could not be reached.
+        """
+        found = self._client.get(f"/v1/policies/{self._policy}/ledger")
+        asked = (entry["at"] for entry in found["entries"] if entry["action"] == "retrain")
+        return any(datetime.fromisoformat(at).timestamp() > since for at in asked)
+
+    def change(
+        self, state: CycleState, action: str, why: str, *, step: str | None = None, **fields: Any
+    ) -> None:
         """Make one change for a cycle; the same one again changes nothing more.
+
+        Args:
+            state: Of the cycle.
+            action: Which call.
+            why: Kept in the ledger.
+            step: Tells changes apart that one cycle makes by the same call.
+            **fields: Whatever else the call takes.
 
         Raises:
             ClientError: The service refused, or could not be reached.
@@ -43,7 +63,7 @@ class Operator:
             "version": state.version,
             "why": why[:2000],
             "expected_stable": state.parent,
-            "key": f"{state.cycle_id}-{action}",
+            "key": f"{state.cycle_id}-{step or action}",
         }
         self._client.change(self._policy, action, body | fields)
 

@@ -79,10 +79,11 @@ def read_log(dataset: Dataset, known: Known, most_steps: int) -> Reading:
     recent, suspicious = _honest(sampler.take(np.arange(newest, len(sampler))), known)
     older = None
     if newest > oldest:
-        older, _ = _honest(sampler.take(np.arange(oldest, newest)), known)
+        honest, _ = _honest(sampler.take(np.arange(oldest, newest)), known)
+        older = as_steps(honest, dataset.behaviours, known.transform)
     return Reading(
         recent=as_steps(recent, dataset.behaviours, known.transform),
-        older=None if older is None else as_steps(older, dataset.behaviours, known.transform),
+        older=older if older is not None and older.can_be_learned_from.any() else None,
         num_episodes=len(np.unique(recent.episodes)),
         suspicious=suspicious,
     )

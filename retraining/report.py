@@ -49,7 +49,9 @@ def _learning(state: CycleState) -> str:
         told = "not possible" if bound is None else f"{bound:.4g}"
         lines.append(f"| {alpha:g} | {updates:,} | {told} | {mark} |")
     lines += [f"\nalpha {alpha} was stopped: {why}" for alpha, why in state.diverged.items()]
-    return "## Learning\n\n" + "\n".join(lines)
+    is_drawn = any(bound is not None for _, _, bound in state.candidates)
+    picture = "\n\n![Lower bounds](learning.svg)" if is_drawn else ""
+    return "## Learning\n\n" + "\n".join(lines) + picture
 
 
 def _verdict(state: CycleState) -> str:
@@ -64,7 +66,7 @@ def _verdict(state: CycleState) -> str:
         for whose, found in state.simulated_returns.items()
     ]
     told = f"**{state.verdict.decision}**: {state.verdict.sentence}"
-    return f"## Verdict\n\n{told}\n\n{_table(rows)}"
+    return f"## Verdict\n\n{told}\n\n![Estimates](verdict.svg)\n\n{_table(rows)}"
 
 
 def _table(rows: list[tuple[str, str | None]] | list[tuple[str, str]]) -> str:

@@ -40,6 +40,8 @@ class CycleState(Record):
     started_at: float
     """Unix seconds; episodes that began later are the next cycle's."""
     seed: int
+    is_dry_run: bool = False
+    """It stops after the verdict, and leaves its steps to the next cycle."""
     stage: Stage = "collect"
     """What is to be done next."""
     outcome: Outcome | None = None

@@ -93,8 +93,8 @@ def test_a_log_becomes_a_version_on_trial_with_its_whole_lineage(
     state = run(service, data)
     assert state is not None
     assert (state.outcome, state.version, state.parent) == ("canary", 2, 1)
-    assert stands(service)["canary"] == 2
-    assert actions_in(service) == ["promote", "register", "shadow", "canary"]
+    assert (stands(service)["canary"], stands(service)["shadow"]) == (2, None)
+    assert actions_in(service) == ["promote", "register", "shadow", "shadow", "canary"]
     bundle = read_bundle(data / "policies" / POLICY / "2")
     lineage = bundle.manifest.lineage
     candidate = data / "retraining" / POLICY / state.cycle_id / "candidate"
@@ -136,7 +136,7 @@ def test_a_cycle_that_dies_before_each_stage_does_each_thing_once(
     state = run(service, data)
     assert state is not None
     assert (state.outcome, state.version) == ("canary", 2)
-    assert actions_in(service) == ["promote", "register", "shadow", "canary"]
+    assert actions_in(service) == ["promote", "register", "shadow", "shadow", "canary"]
     assert len(read_states(data / "retraining" / POLICY)) == 1
 
 
@@ -155,7 +155,7 @@ def test_what_was_done_and_not_yet_noted_is_found_and_not_done_again(
     assert last is not None
     assert last.version == 2
     assert not (data / "policies" / POLICY / "3").exists()
-    assert actions_in(service) == ["promote", "register", "shadow", "canary"]
+    assert actions_in(service) == ["promote", "register", "shadow", "shadow", "canary"]
 
 
 def test_a_freeze_holds_a_cycle_until_it_is_lifted(service: Running, data: Path) -> None:
@@ -195,3 +195,21 @@ def test_only_one_cycle_of_a_policy_runs_and_none_without_anything_new(
         run(service, data)
     assert run(service, data, least_new_steps=10**9) is None
     assert read_states(data / "retraining" / POLICY) == []
+
+
+def test_a_request_in_the_ledger_is_followed_however_little_is_new(
+    service: Running, data: Path
+) -> None:
+    write_entry(data, "retrain")
+    state = run(service, data, least_new_steps=10**9, limits=STRICT)
+    assert state is not None
+    assert state.outcome == "blocked"
+
+
+def test_steps_that_a_dry_run_saw_are_new_to_the_cycle_that_may_ship(
+    service: Running, data: Path
+) -> None:
+    run(service, data, dry_run=True)
+    state = run(service, data)
+    assert state is not None
+    assert state.outcome == "canary"

@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from retraining.fitted_q import Fit, FittedQConfig, Policy, episode_draws, fit, normalised_inputs
+from retraining.fitted_q import (
+    Fit,
+    FittedQConfig,
+    Policy,
+    episode_draws,
+    feature_inputs,
+    fit,
+    observation_inputs,
+)
 from retraining.gate import policy_of
 from tests.retraining.walks import STEPS, walk_log, walker
 
@@ -12,7 +20,7 @@ def fitted(*ones_below: float, seed: int = 1, n_step: int = 3) -> Fit:
     log = walk_log(200, 0.3, np.random.default_rng(0))
     policies = [policy_of(walker(each), log) for each in ones_below]
     config = CONFIG.model_copy(update={"n_step": n_step, "learning_rate": 0.01})
-    return fit(log, normalised_inputs(log), policies, 0.9, 6.0, config, seed)
+    return fit(log, observation_inputs(log), policies, 0.9, 6.0, config, seed)
 
 
 def test_policies_that_never_acted_are_valued_as_they_would_return() -> None:
@@ -39,9 +47,21 @@ def test_a_draw_takes_whole_episodes_and_counts_them_by_their_weight() -> None:
     assert (draws[0] != draws[1]).any()
 
 
+def test_frames_are_seen_through_the_last_hidden_layer_at_mean_0_and_spread_1() -> None:
+    log = walk_log(20, 0.0, np.random.default_rng(0))
+    inputs = feature_inputs(walker(3.0), log)
+    cells = log.observations[:, 0]
+    # One unit of the layer is the cell, the others are 0.
+    np.testing.assert_allclose(
+        inputs.observations[:, 0].numpy(), (cells - 2.5) / cells.std(), rtol=1e-5
+    )
+    assert not inputs.observations[:, 1:].any()
+    assert inputs.next_observations.shape == (20 * STEPS, 4)
+
+
 def test_a_log_without_a_beginning_is_refused() -> None:
     log = walk_log(2, 0.0, np.random.default_rng(0))
     headless = log.take(log.steps > 0)
     policy = Policy(headless.actions, headless.actions)
     with pytest.raises(ValueError, match="0 begin an episode"):
-        fit(headless, normalised_inputs(headless), [policy], 0.9, 6.0, CONFIG, 0)
+        fit(headless, observation_inputs(headless), [policy], 0.9, 6.0, CONFIG, 0)

@@ -44,6 +44,7 @@ def test_whole_episodes_begin_at_step_0_have_no_gap_and_end() -> None:
     log = walk_log(4, 0.0, np.random.default_rng(0))
     torn = np.ones(STEPS * 4, np.bool_)
     torn[[0, STEPS + 2, 3 * STEPS - 1]] = False
+    assert whole_episodes(log.take(log.steps > STEPS)) == []
     assert [each.tolist() for each in whole_episodes(log.take(torn))] == [[15, 16, 17, 18, 19, 20]]
 
 

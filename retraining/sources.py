@@ -1,0 +1,91 @@
+"""What a cycle reads: the episodes that were sealed when it began, and checkpoints."""
+
+from pathlib import Path
+
+from contract.bundle import read_bundle
+from recorder.dataset.load import Dataset, Selection, read_dataset
+from recorder.dataset.manifest import DatasetError
+from recorder.dataset.store import DatasetStore
+from retraining.config import RetrainConfig
+from retraining.learning import known_of
+from retraining.reading import Reading, read_log
+from retraining.state import CycleError, CycleState
+from retraining.versions import find_checkpoint
+from training.checkpoint import Checkpoint, CheckpointError, read_checkpoint
+
+CANDIDATE_FOLDER = "candidate"
+
+
+class Sources:
+    """One policy's log and checkpoints."""
+
+    def __init__(self, config: RetrainConfig) -> None:
+        self._config = config
+        self._store = DatasetStore(config.data / "datasets")
+
+    def num_steps(self, since: float) -> int:
+        """Sealed steps of episodes that began then or later."""
+        try:
+            dataset = read_dataset(self._store, self._config.policy, Selection(begin=since))
+        except DatasetError:
+            return 0
+        opened = dataset.opened(dataset.manifests)
+        return sum(len(part.steps_of(chosen)) for part, chosen in opened)
+
+    def dataset(self, state: CycleState) -> Dataset:
+        """Episodes that had begun when the cycle did.
+
+        Raises:
+            DatasetError: There are none.
+        """
+        selection = Selection(end=state.started_at)
+        return read_dataset(self._store, self._config.policy, selection)
+
+    def read(self, state: CycleState, dataset: Dataset) -> Reading:
+        """A dataset without the episodes that do not fit the parent version.
+
+        Raises:
+            DatasetError: Nothing is selected, or observations are not of one shape.
+            CycleError: The parent's checkpoint is missing.
+        """
+        known = known_of(self.parent(state), state.parent or 0)
+        return read_log(dataset, known, self._config.most_steps)
+
+    def read_again(self, state: CycleState) -> Reading | None:
+        """What the cycle collected; None where that is another dataset by now."""
+        try:
+            dataset = self.dataset(state)
+            if dataset.sha256 != state.dataset_sha256:
+                return None
+            return self.read(state, dataset)
+        except DatasetError:
+            return None
+
+    def parent(self, state: CycleState) -> Checkpoint:
+        """What the stable version was exported from.
+
+        Raises:
+            CycleError: It is missing, or cannot be read.
+            BundleError: The version cannot be read.
+        """
+        manifest = read_bundle(self._config.policy_directory / str(state.parent)).manifest
+        return _read(find_checkpoint(manifest, self._config.checkpoint_roots))
+
+    def candidate(self, state: CycleState) -> Checkpoint:
+        """What the cycle learned.
+
+        Raises:
+            CycleError: It is missing, or cannot be read.
+        """
+        return _read(self.candidate_folder(state))
+
+    def candidate_folder(self, state: CycleState) -> Path:
+        """Where the cycle's checkpoint is."""
+        return self._config.folder / state.cycle_id / CANDIDATE_FOLDER
+
+
+def _read(folder: Path) -> Checkpoint:
+    try:
+        return read_checkpoint(folder)
+    except CheckpointError as error:
+        raise CycleError(str(error)) from error
