@@ -69,6 +69,7 @@ def create_app(
         strict_content_type=False,
     )
     app.state.server = server
+    app.state.feed = events.Feed(server)
     for route in HOT_ROUTES:
         _add_hot_route(app, server, route)
         for status in (200, *ERROR_STATUSES):

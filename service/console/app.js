@@ -3,16 +3,19 @@
 import { call, listen, storedKey, storeKey } from "./api.js";
 import { listenForAttempts, prepareAttempt } from "./attempt.js";
 import { policyActions, prepareChanges, versionActions } from "./changes.js";
-import { byId, element, fill, moment } from "./elements.js";
+import { byId, element, fill, keepFocus, moment } from "./elements.js";
 import { fetchRollout, showLedger, showMoreOfLedger, showTrial, showVersions } from "./rollout.js";
 import { buildTiles, setTrialReturns, showRetraining, showSignals } from "./signals.js";
 
 const LONGEST_PAUSE_SECONDS = 15;
+// A judge that is away writes nothing, and the verdict says so all the same.
+const OLDEST_SECONDS = 15;
 const CHOSEN = "dqn-policy";
 
 let policy = null;
 let snapshot = null;
 let shownPosition = null;
+let shownAt = 0;
 let refreshing = false;
 /** Ends the pause before the next try to connect. */
 let hurry = () => {};
@@ -32,7 +35,7 @@ function onSnapshot(told) {
   showAlerts(told.degraded);
   if (policy === null) return;
   showSignals(told, policy);
-  if (shownPosition !== told.ledger_position) refresh();
+  if (shownPosition !== told.ledger_position || told.at - shownAt > OLDEST_SECONDS) refresh();
 }
 
 function showAlerts(sentences) {
@@ -63,24 +66,43 @@ function choose(name) {
 async function refresh() {
   if (refreshing) return;
   refreshing = true;
-  const [wanted, position] = [policy, snapshot.ledger_position];
+  const [wanted, position, at] = [policy, snapshot.ledger_position, snapshot.at];
   try {
-    const [found, described] = await Promise.all([fetchRollout(wanted), call(`v1/policies/${encodeURIComponent(wanted)}`)]);
-    if (wanted !== policy) return;
-    showTrial(found);
-    fill("policy-actions", ...policyActions(wanted, found.rollout));
-    showVersions(found, (version) => versionActions(wanted, found.rollout, version));
-    showLedger(found.entries);
-    setTrialReturns(found.rollout.rollout.mean_return);
-    const retrained = found.versions.find((each) => each.lineage?.source === "retraining");
-    showRetraining(retrained && { version: retrained.version, at: moment(retrained.lineage.created_at) }, snapshot.grafana_url);
-    prepareAttempt(described);
-    shownPosition = position;
-  } catch (error) {
-    if (error.status === 401) askForKey(`${error.message}.`);
+    const found = await ask(wanted, position);
+    if (found && wanted === policy) {
+      show(wanted, found);
+      shownPosition = position;
+      shownAt = at;
+    }
   } finally {
     refreshing = false;
   }
+}
+
+/** What there is to show, or null where the server does not say. */
+async function ask(name, position) {
+  try {
+    const [found, described] = await Promise.all([fetchRollout(name, position), call(`v1/policies/${encodeURIComponent(name)}`)]);
+    return { ...found, described };
+  } catch (error) {
+    if (error.status === 401) askForKey(`${error.message}.`);
+    else if (error.status) fill("trial", element("p", { class: "fault" }, `${error.message}.`));
+    // Without a status the connection is gone, which the stream will say.
+    return null;
+  }
+}
+
+function show(name, found) {
+  keepFocus(() => {
+    showTrial(found);
+    fill("policy-actions", ...policyActions(name, found.rollout));
+    showVersions(found, (version) => versionActions(name, found.rollout, version));
+    showLedger();
+  });
+  setTrialReturns(found.rollout.rollout.mean_return);
+  const retrained = found.versions.find((each) => each.lineage?.source === "retraining");
+  showRetraining(retrained && { version: retrained.version, at: moment(retrained.lineage.created_at) }, snapshot.grafana_url);
+  prepareAttempt(found.described);
 }
 
 async function stayConnected() {
@@ -155,9 +177,12 @@ function prepareKey() {
 buildTiles();
 prepareKey();
 listenForAttempts();
-prepareChanges(() => {
-  shownPosition = null;
-});
+prepareChanges(
+  () => {
+    shownPosition = null;
+  },
+  () => askForKey("The call needs a key that may make it."),
+);
 byId("policy").addEventListener("change", (event) => {
   choose(event.target.value);
   if (snapshot) onSnapshot(snapshot);

@@ -17,8 +17,12 @@ const WORDS = {
   unfreeze: ["Unfreeze", "Promotions are possible again."],
 };
 
+/** Buttons that take each other's place. */
+const TWINS = { resume: "pause", unpin: "pin", unfreeze: "freeze" };
+
 let asked = null;
 let onChanged = () => {};
+let askForKey = () => {};
 
 function words(verb, version) {
   return WORDS[verb].map((text) => text.replaceAll("{version}", String(version)));
@@ -27,7 +31,9 @@ function words(verb, version) {
 /** A button that opens the confirmation of a call. */
 function button(verb, policy, state, version = null, fields = {}) {
   const [title] = words(verb, version);
-  return element("button", { type: "button", click: () => open({ verb, policy, version, fields, stable: state.stable }) }, title);
+  const focus = version === null ? (TWINS[verb] ?? verb) : `${verb}-${version}`;
+  const click = () => open({ verb, policy, version, fields, stable: state.stable });
+  return element("button", { type: "button", "data-focus": focus, click }, title);
 }
 
 /** What may be done to a policy as it stands. */
@@ -51,7 +57,7 @@ export function versionActions(policy, state, version) {
   }
   if (state.stable !== null && !onTrial && !state.frozen) found.push(button("canary", policy, state, version));
   if (state.stable !== null && state.canary !== version) found.push(button("shadow", policy, state, version));
-  if (state.stable !== null && version < state.stable) found.push(button("rollback", policy, state, version));
+  if (state.stable !== null && (version < state.stable || version === state.previous)) found.push(button("rollback", policy, state, version));
   return found;
 }
 
@@ -66,8 +72,19 @@ function open(change) {
   byId("change-why").value = "";
   byId("change-share-label").hidden = change.verb !== "shadow";
   fill("change-fault");
+  fill("change-prospect");
+  if (change.verb === "canary") showProspect(asked);
   byId("change-dialog").showModal();
   byId("change-why").focus();
+}
+
+/** What a canary will take, where the key may ask. */
+async function showProspect(change) {
+  const path = `v1/policies/${encodeURIComponent(change.policy)}/canary`;
+  const body = { version: change.version, why: "to see what it takes", dry_run: true };
+  const told = await call(path, body).catch(() => null);
+  // By now something else may be asked.
+  if (told && asked === change) fill("change-prospect", ...told.sentences.map((each) => element("li", {}, each)));
 }
 
 async function send(event) {
@@ -87,23 +104,31 @@ async function send(event) {
   try {
     const done = await call(`v1/policies/${encodeURIComponent(policy)}/${verb}`, body);
     byId("change-dialog").close();
-    onChanged(done);
+    fill("done", `${byId("change-send").textContent}: written to the ledger. ${followers(done.replicas)}`);
+    onChanged();
   } catch (error) {
-    fill("change-fault", faultOf(error));
+    const isForKey = error.status === 401 || error.status === 403;
+    const other = isForKey ? element("button", { type: "button", click: askForKey }, "Enter another key") : null;
+    fill("change-fault", `${faultOf(error)} `, other);
   } finally {
     byId("change-send").disabled = false;
   }
 }
 
+function followers({ acknowledged, not_acknowledged: missing }) {
+  const followed = `${acknowledged.length} ${acknowledged.length === 1 ? "replica follows" : "replicas follow"} it`;
+  return missing.length ? `${followed}; not yet: ${missing.join(", ")}.` : `${followed}.`;
+}
+
 function faultOf(error) {
-  if (error.status === 401) return `${error.message}. Enter a key, then try again.`;
-  if (error.status === 403) return `${error.message}. Enter a key that has it, then try again.`;
-  if (error.status) return error.message;
+  if (error.status) return `${error.message}.`;
   return "The server could not be reached. Nothing may have changed: try again, it is safe to.";
 }
 
-export function prepareChanges(changed) {
+/** `changed` is called after a change; `wantKey`, where another key is needed. */
+export function prepareChanges(changed, wantKey) {
   onChanged = changed;
+  askForKey = wantKey;
   byId("change-form").addEventListener("submit", send);
   byId("change-cancel").addEventListener("click", () => byId("change-dialog").close());
 }

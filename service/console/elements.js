@@ -19,6 +19,15 @@ export function fill(id, ...children) {
   byId(id).replaceChildren(...children.filter((child) => child !== null && child !== undefined));
 }
 
+/** Redraw, and leave the keyboard where it was: on the element of the same `data-focus`. */
+export function keepFocus(redraw) {
+  const name = document.activeElement?.dataset.focus;
+  redraw();
+  if (!name || document.activeElement?.dataset.focus) return;
+  const same = document.querySelector(`[data-focus="${CSS.escape(name)}"]`);
+  (same ?? byId("trial")).focus();
+}
+
 /** Terms and what is said of them; pairs without a value are left out. */
 export function pairs(entries) {
   const known = entries.filter(([, value]) => value !== null && value !== undefined && value !== "");

@@ -6,26 +6,53 @@ import { byId, element, figure, fill, moment, pairs, percent } from "./elements.
 
 const ENTRIES_SHOWN = 30;
 const NOTED_BY_PROGRAMS = new Set(["evidence", "load", "load_failed", "register"]);
+const VERSIONS_DESCRIBED = 12;
 const VERDICTS = { promote: "promote", roll_back: "roll back", undecided: "undecided" };
 
 let chart = null;
+let drawnVersions = "";
 let shown = ENTRIES_SHOWN;
-let entries = [];
+let past = { policy: null, entries: [] };
+const described = new Map();
 
-/** What the server says of a policy's rollout, versions and past. */
-export async function fetchRollout(policy) {
+/** What the server says of a policy's rollout, versions and past, up to a position of the ledger. */
+export async function fetchRollout(policy, position) {
   const at = `v1/policies/${encodeURIComponent(policy)}`;
-  const [rollout, evidence, versions, ledger] = await Promise.all([
+  const [rollout, evidence, versions] = await Promise.all([
     call(`${at}/rollout`),
     call(`${at}/rollout/evidence`),
     call(`${at}/versions`),
-    call(`${at}/ledger`),
+    fetchLedger(at, policy, position),
   ]);
-  // A version that cannot be read is still listed, with the reason.
-  const described = await Promise.all(
-    versions.versions.map((version) => call(`${at}/versions/${version}`).catch((error) => ({ version, fault: error.message }))),
-  );
-  return { rollout, evidence, versions: described.reverse(), entries: ledger.entries };
+  const named = new Set([rollout.stable, rollout.canary, rollout.shadow, rollout.previous]);
+  const newest = versions.versions.slice(-VERSIONS_DESCRIBED);
+  const chosen = versions.versions.filter((version) => named.has(version) || newest.includes(version));
+  return {
+    rollout,
+    evidence,
+    versions: await Promise.all(chosen.reverse().map((version) => describeVersion(at, version))),
+    numOthers: versions.versions.length - chosen.length,
+  };
+}
+
+async function describeVersion(at, version) {
+  const path = `${at}/versions/${version}`;
+  try {
+    // Versions are immutable: each is asked for once.
+    if (!described.has(path)) described.set(path, await call(path));
+  } catch (error) {
+    return { version, fault: error.message };
+  }
+  return described.get(path);
+}
+
+/** Keep all entries; only those that are new are asked for. */
+async function fetchLedger(at, policy, position) {
+  const last = past.entries.at(-1)?.position ?? 0;
+  // A ledger that is shorter than what was read is another one.
+  if (past.policy !== policy || last > position) past = { policy, entries: [] };
+  const told = await call(`${at}/ledger?after=${past.entries.at(-1)?.position ?? 0}`);
+  past.entries = past.entries.concat(told.entries);
 }
 
 export function showTrial({ rollout, evidence }) {
@@ -83,21 +110,29 @@ function showEvidence({ points, needed }) {
   byId("evidence-words").textContent = words;
 }
 
-export function showVersions({ rollout, versions }, actionsOf) {
+export function showVersions({ rollout, versions, numOthers }, actionsOf) {
+  const { policy, stable, canary, shadow, previous, frozen, rollout: trial } = rollout;
+  const known = versions.map(({ version, fault }) => [version, fault]);
+  const now = JSON.stringify([policy, stable, canary, shadow, previous, frozen, trial.outcome, trial.kind, known]);
+  // Drawn anew, a card that is being read would jump to its beginning.
+  if (now === drawnVersions) return;
+  drawnVersions = now;
   const isOpen = new Set([...document.querySelectorAll("#versions details[open]")].map((each) => each.dataset.version));
-  fill("versions", ...(versions.length ? versions.map((each) => versionElement(each, rollout, actionsOf, isOpen)) : [element("p", {}, "The repository holds no version.")]));
+  const shownOnes = versions.map((each) => versionElement(each, rollout, actionsOf, isOpen));
+  const rest = numOthers ? `${numOthers} earlier versions are in the repository.` : versions.length ? null : "The repository holds no version.";
+  fill("versions", ...shownOnes, rest && element("p", { class: "faint" }, rest));
 }
 
 function versionElement(found, rollout, actionsOf, isOpen) {
   const { version } = found;
   const tags = ["stable", "canary", "shadow", "previous"].filter((alias) => rollout[alias] === version);
-  const summary = element("summary", {}, element("strong", {}, `Version ${version}`), ...tags.map((tag) => element("span", { class: "tag" }, tag)));
+  const summary = element("summary", { "data-focus": `version-${version}` }, element("strong", {}, `Version ${version}`), ...tags.map((tag) => element("span", { class: "tag" }, tag)));
   const details = element("details", { "data-version": version }, summary);
   details.open = isOpen.has(String(version));
   if (found.fault) details.append(element("p", { class: "fault" }, found.fault));
   else {
     summary.append(element("span", { class: "faint" }, ` from ${found.lineage.source}, ${new Date(found.lineage.created_at).toLocaleDateString()}`));
-    details.append(lineage(found), element("pre", { tabindex: "0", "aria-label": `Card of version ${version}` }, found.card));
+    details.append(lineage(found), element("pre", { tabindex: "0", role: "region", "data-focus": `card-${version}`, "aria-label": `Card of version ${version}` }, found.card));
   }
   return element("div", { class: "version" }, details, element("div", { class: "actions" }, ...actionsOf(version)));
 }
@@ -121,10 +156,9 @@ function lineage(found) {
   ]);
 }
 
-export function showLedger(found) {
-  if (found) entries = found;
+export function showLedger() {
   const all = byId("ledger-all").checked;
-  const kept = entries.filter((entry) => all || !NOTED_BY_PROGRAMS.has(entry.action)).reverse();
+  const kept = past.entries.filter((entry) => all || !NOTED_BY_PROGRAMS.has(entry.action)).reverse();
   fill("ledger", ...kept.slice(0, shown).map(ledgerElement));
   byId("ledger-more").hidden = kept.length <= shown;
 }

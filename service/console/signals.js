@@ -5,6 +5,9 @@ import { byId, bytes, dashboard, element, figure, fill, milliseconds, percent } 
 
 const KEPT_POINTS = 180;
 const SLO_MILLISECONDS = 10;
+// The alerts' limits: of training's advantage over the heuristic, and of training's largest |Q|.
+const LEAST_ADVANTAGE_SHARE = 0.8;
+const MOST_TIMES_TRAINING = 10;
 
 let policy = null;
 let points = [];
@@ -79,6 +82,7 @@ function showTraffic(found) {
     [found.in_time_share === null ? "nothing decided lately" : `p50 · p99; ${percent(found.in_time_share)} within 10 ms`],
     [column((point) => point.p50_seconds && point.p50_seconds * 1000), column((point) => point.p99_seconds && point.p99_seconds * 1000)],
   );
+  tiles["tile-latency"].value.classList.toggle("bad", found.p99_seconds * 1000 > SLO_MILLISECONDS);
   const reasons = Object.entries(found.reasons).map(([reason, share]) => `${reason.replaceAll("_", " ")} ${percent(share)}`);
   const words = reasons.length ? `heuristic: ${reasons.join(", ")}` : found.model_share === null ? "nothing decided lately" : "no fallbacks";
   set("tile-model", percent(found.model_share), "", [words], [column((point) => point.model_share === null ? null : point.model_share * 100)]);
@@ -90,8 +94,9 @@ function showQ(found) {
   else words.push("no bound declared");
   if (found.q_training_max) words.push(`training's maximum ${figure(found.q_training_max)}`);
   else words.push("training's maximum not known");
-  const isOver = found.q_bound !== null && found.q_max > found.q_bound;
-  set("tile-q", figure(found.q_max), isOver ? "over its bound" : "", [words.join(" · ")], [column((point) => point.q_max)]);
+  const isBeyond = found.q_training_max > 0 && found.q_max > MOST_TIMES_TRAINING * found.q_training_max;
+  const isOver = (found.q_bound !== null && found.q_max > found.q_bound) || isBeyond;
+  set("tile-q", figure(found.q_max), isBeyond ? `over ${MOST_TIMES_TRAINING} times training’s` : isOver ? "over its bound" : "", [words.join(" · ")], [column((point) => point.q_max)]);
   tiles["tile-q"].value.classList.toggle("bad", isOver);
 }
 
@@ -110,10 +115,14 @@ function showReturn(snapshot, found) {
       ? "No training profile in this bundle."
       : `Training ${figure(training)}, heuristic ${figure(found.floor)}.`;
   if (trialReturns?.stable !== null && trialReturns?.stable !== undefined) {
-    set("tile-return", figure(trialReturns.stable), "", [`Stable’s mean in the trial. ${reference} `, where], []);
+    const mean = trialReturns.stable;
+    const isLow = training !== null && found.floor !== null && mean < found.floor + LEAST_ADVANTAGE_SHARE * (training - found.floor);
+    set("tile-return", figure(mean), isLow ? "too low" : "", [`Stable’s mean in the last trial. ${reference} `, where], []);
+    tiles["tile-return"].value.classList.toggle("bad", isLow);
     return;
   }
   const words = [reference, " Live returns are joined by the recorder: see ", where, "."];
+  tiles["tile-return"].value.classList.remove("bad");
   set("tile-return", figure(training), training === null ? "" : "in training", words, []);
 }
 

@@ -37,13 +37,15 @@ async def evidence(server: ServerDep, served: ServedDep) -> JSONResponse:
     """The evidence of the open trial, else of the last one, as it grew."""
     await server.rollout.catch_up()
     trial = server.rollout.state(served.name).rollout
-    entries = [each for each in server.rollout.entries if each.policy == served.name]
+    entries = list(server.rollout.entries)
+    # In a thread: a long trial's takes tens of milliseconds, and requests do not wait for it.
+    points = [] if trial is None else await asyncio.to_thread(evidence_points, trial, entries)
     return JSONResponse(
         {
             "policy": served.name,
             "rollout_id": None if trial is None else trial.rollout_id,
             "needed": {"rollback": ROLLBACK_EVIDENCE, "promotion": PROMOTION_EVIDENCE},
-            "points": [] if trial is None else evidence_points(trial, entries),
+            "points": points,
         }
     )
 
@@ -81,12 +83,13 @@ def _describe(directory: Path) -> dict[str, Any]:
         raise UnknownPathError(f"there is no version {directory.name}") from error
     except ManifestError as error:
         raise ConflictError(f"version {directory.name}: {error}") from error
-    return manifest.model_dump(mode="json", exclude={"profile"}) | {
-        "card": card,
-        "training": None
-        if manifest.profile is None
-        else {
-            "episode_return": manifest.profile.episode_return.model_dump(mode="json"),
-            "absolute_q_maximum": manifest.profile.absolute_q_maximum,
-        },
-    }
+    profile = manifest.profile
+    training = None
+    if profile is not None:
+        training = {
+            "episode_return": profile.episode_return.model_dump(mode="json"),
+            "absolute_q_maximum": profile.absolute_q_maximum,
+        }
+    # By way of JSON, in which an infinite bound is a string.
+    told: dict[str, Any] = msgspec.json.decode(manifest.model_dump_json(exclude={"profile"}))
+    return told | {"card": card, "training": training}

@@ -98,11 +98,8 @@ async def events(
 
 
 def feed_of(request: Request) -> Feed:
-    """The application's feed, made when somebody first listens."""
-    state = request.app.state
-    if not hasattr(state, "feed"):
-        state.feed = Feed(state.server)
-    feed: Feed = state.feed
+    """The application's feed."""
+    feed: Feed = request.app.state.feed
     return feed
 
 

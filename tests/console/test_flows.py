@@ -51,14 +51,18 @@ def test_an_observation_is_tried_by_hand_with_its_q_values(
     assert "-0.39" in reader.text("#answer tbody tr:last-child")
 
 
-def test_a_canary_is_started_seen_paused_and_promoted_each_with_a_reason(
+def test_a_canary_is_started_paused_promoted_and_rolled_back_each_with_a_reason(
     service: Running, reader: Reader
 ) -> None:
     reader.open(service.port)
+    reader.page.click("text=Start a canary of version 2")
+    reader.wait_for_text("#change-prospect", "a person promotes")
+    reader.page.keyboard.press("Escape")
     for verb, seen in (
         ("Start a canary of version 2", "Version 2 is on trial against 1 with 1 %"),
         ("Pause the trial", "paused"),
         ("Promote version 2", "Version 2 is stable"),
+        ("Roll back to version 1", "Version 1 is stable"),
     ):
         reader.page.click(f"text={verb}")
         reader.page.keyboard.type(f"because: {verb}")
@@ -66,10 +70,22 @@ def test_a_canary_is_started_seen_paused_and_promoted_each_with_a_reason(
         reader.page.keyboard.press("Enter")
         reader.wait_for_text("#trial", seen)
         reader.wait_for_text("#ledger", f"because: {verb}")
+        assert reader.text("#done") == f"{verb}: written to the ledger. 1 replica follows it."
     entries = service.client.get("/v1/policies/cartpole/ledger").json()["entries"]
     made = [entry["action"] for entry in entries if entry["why"].startswith("because")]
-    assert made == ["canary", "pause", "promote"]
+    assert made == ["canary", "pause", "promote", "rollback"]
     assert reader.complaints == []
+
+
+def test_a_shadow_gets_the_share_that_was_entered(service: Running, reader: Reader) -> None:
+    reader.open(service.port)
+    reader.page.click("text=Shadow with version 3")
+    reader.page.fill("#change-share", "0.25")
+    reader.page.fill("#change-why", "to compare")
+    reader.page.click("#change-send")
+    reader.wait_for_text("#done", "written to the ledger")
+    told = service.client.get("/v1/policies/cartpole/rollout").json()
+    assert (told["shadow"], told["shadow_share"]) == (3, 0.25)
 
 
 def test_what_the_ledger_says_is_text_whatever_it_holds(service: Running, reader: Reader) -> None:
@@ -142,17 +158,28 @@ def test_a_key_is_asked_for_kept_in_the_tab_and_asked_for_anew_when_it_expires(
         keys_file.write_text("", encoding="utf-8")
         reader.wait_for_text("#key-dialog[open]", "the key is not known")
         reader.wait_for_state("refused")
-        key = add_key(keys_file, "reader", ["read"])
-        held = {"authorization": f"Bearer {key}"}
-        policies = partial(locked.client.get, "/v1/policies", headers=held)
-        wait_until(lambda: policies().status_code == 200, "the new key is known")
-        reader.page.fill("#key", key)
+        reader.page.fill("#key", new_key(locked, keys_file, "read"))
         reader.page.keyboard.press("Enter")
         reader.wait_for_state("live")
         reader.page.click("text=Unpin")
         reader.page.keyboard.type("to see")
         reader.page.click("#change-send")
         reader.wait_for_text("#change-fault", "the key lacks the scope 'operate'")
+        reader.page.click("text=Enter another key")
+        reader.page.fill("#key", new_key(locked, keys_file, "read", "operate"))
+        reader.page.keyboard.press("Enter")
+        assert reader.page.input_value("#change-why") == "to see"
+        reader.page.click("#change-send")
+        reader.wait_for_text("#done", "Unpin: written to the ledger")
+
+
+def new_key(service: Running, keys_file: Path, *scopes: str) -> str:
+    """A key that the service already knows."""
+    key = add_key(keys_file, "-".join(scopes), list(scopes))
+    headers = {"authorization": f"Bearer {key}"}
+    asked = partial(service.client.get, "/v1/policies", headers=headers)
+    wait_until(lambda: asked().status_code == 200, "the new key is known")
+    return key
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -211,6 +238,24 @@ def test_every_control_has_a_name_and_is_reached_by_the_keyboard(
         "[...document.querySelectorAll('h1, h2')].map((each) => each.tagName)"
     )
     assert levels[0] == "H1"
+
+
+def test_the_keyboard_stays_where_it_is_when_the_page_is_redrawn(
+    service: Running, reader: Reader
+) -> None:
+    reader.open(service.port)
+    reader.page.focus("[data-focus=freeze]")
+    service.client.post("/v1/policies/cartpole/pin", json={"why": "elsewhere"})
+    reader.wait_for_text("#ledger", "elsewhere")
+    assert reader.page.evaluate("document.activeElement.textContent") == "Freeze"
+
+
+def test_a_server_that_says_nothing_is_a_lost_connection(service: Running, reader: Reader) -> None:
+    reader.page.route("**/v1/events", lambda _: None)
+    reader.open(service.port)
+    reader.wait_for_state("lost")
+    reader.page.unroute("**/v1/events")
+    reader.wait_for_state("live")
 
 
 def test_a_page_that_is_left_no_longer_listens(service: Running, reader: Reader) -> None:

@@ -2,17 +2,20 @@
 
 import json
 import re
+from math import inf
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from contract.declaration import ObservationSpec
 from contract.evidence import Evidence
 from contract.ledger import Entry
 from contract.plan import RolloutPlan
 from contract.rollout import Rollout
 from service.faces.bundles import evidence_points
-from tests.service.running import Running
+from tests import builders
+from tests.service.running import Running, running, settings_for
 
 FOLDER = Path(__file__).parents[2] / "service" / "console"
 KINDS = {"css": "text/css;", "js": "text/javascript;", "svg": "image/svg+xml"}
@@ -68,12 +71,28 @@ def test_the_vendored_library_has_its_licence_beside_it() -> None:
     assert "MIT" in (FOLDER / "vendor" / "uplot-LICENSE.txt").read_text(encoding="utf-8")
 
 
+def test_links_to_dashboards_lead_to_the_web_or_nowhere(tmp_path: Path) -> None:
+    assert settings_for(tmp_path, grafana_url="https://watch.example").grafana_url
+    with pytest.raises(ValueError, match="grafana_url"):
+        settings_for(tmp_path, grafana_url="javascript:alert(1)")
+
+
 def test_a_version_is_told_with_card_and_lineage(service: Running) -> None:
     found = service.client.get("/v1/policies/cartpole/versions/1").json()
     assert found["card"] == "# cartpole v1\n"
     assert found["lineage"]["source"] == "training"
     assert found["training"]["episode_return"]["mean"] == 200.0
     assert found["training"]["absolute_q_maximum"] == 20.0
+
+
+def test_a_version_whose_observations_have_no_bounds_is_told_too(tmp_path: Path) -> None:
+    spec = ObservationSpec(shape=(4,), low=-inf, high=(1.0, inf, 2.0, inf))
+    builders.write_policy(tmp_path / "policies", builders.declaration(observation=spec))
+    with running(settings_for(tmp_path)) as started:
+        found = started.client.get("/v1/policies/cartpole/versions/1")
+    assert found.status_code == 200
+    assert found.json()["training"] is None
+    assert found.json()["observation"]["high"] == [1.0, "Infinity", 2.0, "Infinity"]
 
 
 def test_a_version_that_is_not_there_is_not_found(service: Running) -> None:
