@@ -123,6 +123,18 @@ async def shadow(
     )
 
 
+@submit_router.post("/{policy}/retrain")
+async def retrain(
+    server: ServerDep, served: ServedDep, who: Submitter, body: Change
+) -> JSONResponse:
+    """Ask for a cycle of retraining, before its time; who retrains follows the ledger."""
+
+    def allow(state: PolicyState) -> None:
+        refuse_frozen(served.name, state)
+
+    return await make_change(server, served, who, "retrain", body, allow=allow)
+
+
 @operate_router.put("/{policy}/rollout")
 async def plan_rollout(
     server: ServerDep,

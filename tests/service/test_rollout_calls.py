@@ -208,3 +208,14 @@ def test_what_the_service_says_is_what_the_ledger_folds_to(trials: Trials) -> No
     trials.call("canary", version=2)
     state = fold(FileLedger(trials.data / "policies" / LEDGER_FILE).read_after(0), {})[trials.name]
     assert (state.stable, state.canary) == (1, 2)
+
+
+def test_a_cycle_is_asked_for_in_the_ledger_unless_the_policy_is_frozen(trials: Trials) -> None:
+    before = trials.get("/rollout").json()
+    assert trials.call("retrain", why="rewards fell").status_code == 200
+    asked = trials.get("/ledger").json()["entries"][-1]
+    assert (asked["action"], asked["why"]) == ("retrain", "rewards fell")
+    after = trials.get("/rollout").json()
+    assert (after["stable"], after["canary"]) == (before["stable"], before["canary"])
+    trials.call("freeze")
+    assert trials.call("retrain").status_code == 409
