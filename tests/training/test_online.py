@@ -232,7 +232,12 @@ def test_mistakes_are_warned_of_at_the_start(tmp_path: Path) -> None:
     assert "warning: the replay holds 300 transitions" in console.file.getvalue()
 
 
-def test_ctrl_c_stops_after_the_round_and_a_second_one_at_once() -> None:
+def test_ctrl_c_stops_after_the_round_and_a_second_one_at_once(
+    request: pytest.FixtureRequest,
+) -> None:
+    # A shell has what it runs in the background ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with stop_on_signals() as should_stop:
         assert not should_stop()
         signal.raise_signal(signal.SIGINT)
