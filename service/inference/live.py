@@ -2,12 +2,15 @@
 
 import time
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from contract.records import AnsweredBy
 from service.inference.breaker import Breaker
 from service.inference.cost import CostModel
 from service.inference.policy import Decided, Policy
-from service.inference.questions import Batch
 
 
 @dataclass(frozen=True)
@@ -35,17 +38,21 @@ class Ran:
     seconds: float
 
 
-def run(policy: Policy, batch: Batch) -> Ran:
+def run(
+    policy: Policy, observations: npt.NDArray[Any], action_masks: npt.NDArray[np.bool_] | None
+) -> Ran:
     """Ask the model once; nothing is raised. Safe to call from the model's own thread."""
     started_at = time.perf_counter()
-    said = _ask(policy, batch)
+    said = _ask(policy, observations, action_masks)
     return Ran(said, started_at, time.perf_counter() - started_at)
 
 
-def _ask(policy: Policy, batch: Batch) -> Decided | str:
+def _ask(
+    policy: Policy, observations: npt.NDArray[Any], action_masks: npt.NDArray[np.bool_] | None
+) -> Decided | str:
     try:
-        decided = policy.decide(batch.observations, batch.action_masks)
-        rows, count = len(batch.observations), policy.manifest.actions.count
+        decided = policy.decide(observations, action_masks)
+        rows, count = len(observations), policy.manifest.actions.count
         found = (decided.actions.shape, decided.q_values.shape)
         # A shape that follows the data passed every proof, and would answer one row with another's.
         if found != ((rows,), (rows, count)):

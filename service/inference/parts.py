@@ -43,7 +43,9 @@ def parts_of(batch: Batch, live: Live, withdrawn: Live | None) -> list[Part]:
 
 def run_parts(parts: Sequence[Part]) -> list[Ran]:
     """Ask each version once. Safe to call from the model's own thread."""
-    return [run(part.live.policy, part.batch) for part in parts]
+    return [
+        run(part.live.policy, part.batch.observations, part.batch.action_masks) for part in parts
+    ]
 
 
 def merge(parts: Sequence[Part], chosen: Sequence[Chosen]) -> Chosen:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +10,8 @@ import numpy.typing as npt
 from contract.records import AnsweredBy
 from service.errors import FallbackRefusedError, ServiceError
 from service.inference.fallback import Chosen
+from service.inference.live import Live
 from service.inference.observations import Rows, stack_rows
-
-if TYPE_CHECKING:
-    from service.inference.live import Live
 
 OnFallback = Literal["heuristic", "error"]
 
@@ -58,7 +56,7 @@ class Question:
     """The episode agrees to random actions now and then."""
     tags: dict[str, str] | None = None
     """For the log alone."""
-    lives: "list[Live] | None" = None
+    lives: list[Live] | None = None
     """The version that is to answer each row; None where that is the stable one for all."""
     is_answered: bool = False
     rows: int = field(init=False)

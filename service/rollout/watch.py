@@ -99,7 +99,9 @@ class Shadow:
         q_values = None if chosen.q_values is None else chosen.q_values[rows]
         actions = chosen.actions[rows]
         loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._executor, run, self.live.policy, part)
+        future = loop.run_in_executor(
+            self._executor, run, self.live.policy, part.observations, part.action_masks
+        )
 
         def finish(done: "asyncio.Future[Ran]") -> None:
             if not done.cancelled():
