@@ -45,8 +45,9 @@ def test_our_wealth_is_that_of_confseq_after_every_observation(tmp_path: Path) -
     _uv("venv", "--python", sys.executable, "--seed", str(environment))
     python = str(environment / "bin" / "python")
     _uv("pip", "install", "--python", python, "numpy<2", "scipy", "matplotlib", "multiprocess")
-    download = ["download", "--quiet", "--no-deps", "--no-binary", ":all:", f"confseq=={_RELEASE}"]
-    subprocess.run([python, "-m", "pip", *download, "--dest", str(tmp_path)], check=True)
+    download = ["download", "--quiet", "--no-deps", "--no-binary", "confseq"]
+    wanted = [f"confseq=={_RELEASE}", "--dest", str(tmp_path)]
+    subprocess.run([python, "-m", "pip", *download, *wanted], check=True)
     (archive,) = tmp_path.glob("confseq-*.tar.gz")
     with tarfile.open(archive) as opened:
         opened.extractall(tmp_path, filter="data")
