@@ -33,6 +33,9 @@ VERBS: Final = {
     "push": Verb("cli.rollout", "push", "client", "have a version loaded, proven and warm"),
     "canary": Verb("cli.rollout", "canary", "client", "try a version on a share; watch the trial"),
     "shadow": Verb("cli.rollout", "shadow", "client", "let a version see traffic, not answer it"),
+    "replay": Verb(
+        "cli.replay", "main", "service,recorder", "what a version would have done on the log"
+    ),
     "abort": Verb("cli.rollout", "abort", "client", "end the trial and the shadow"),
     "pause": Verb("cli.rollout", "pause", "client", "hold the trial at its share"),
     "resume": Verb("cli.rollout", "resume", "client", "let the trial go on"),
