@@ -95,3 +95,26 @@ def test_what_the_server_refuses_is_told_and_fails(
     assert "colour" in capsys.readouterr().err
     assert operate.rollback([*flags, "--to", "9", "--why", "x"]) == 1
     shutil.rmtree(tmp_path)
+
+
+def test_a_rollback_is_told_to_each_replica_that_is_named(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        builders.write_policy(folder / "policies")
+        builders.write_policy(folder / "policies", version=2)
+        promote(folder)
+        promote(folder, 2)
+    # Cut off from one another: neither would hear of it from the other's ledger.
+    with running(settings_for(folders[0])) as one, running(settings_for(folders[1])) as two:
+        path = "/v1/policies/cartpole"
+        both = (one, two)
+        wait_until(lambda: all(each.client.get(path).json()["stable"] == 2 for each in both), "2")
+        urls = [str(each.client.base_url) for each in both]
+        rollback = ["cartpole", "--to", "1", "--why", "reward fell", "--all-replicas"]
+        assert operate.rollback([*rollback, *urls]) == 0
+        assert [each.client.get(path).json()["stable"] for each in both] == [1, 1]
+        # One that does not answer is told of, and the others are told all the same.
+        assert operate.rollback(
+            ["cartpole", "--to", "2", *rollback[3:], "http://127.0.0.1:9", urls[1]]
+        )
+        assert two.client.get(path).json()["stable"] == 2
