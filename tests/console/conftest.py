@@ -22,7 +22,9 @@ FLAGS = [
 ]
 
 
-@pytest.fixture(scope="session")
+# Playwright's event loop counts as running until it is closed, and `asyncio.run` refuses to start
+# beside it: it must not outlive the tests that use it.
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     assert chromium is not None, "apt-get install chromium"
