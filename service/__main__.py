@@ -37,7 +37,7 @@ _log = structlog.get_logger(__name__)
 class Supervisor:
     """Owns the workers. Single-threaded, because it forks."""
 
-    def __init__(self, settings: ServiceSettings, listening: socket.socket) -> None:
+    def __init__(self, settings: ServiceSettings, listening: Sequence[socket.socket]) -> None:
         self._settings = settings
         self._listening = listening
         self._context = multiprocessing.get_context("fork")
@@ -121,7 +121,8 @@ class Supervisor:
     def _stop_workers(self) -> None:
         workers = [worker for worker, _ in self._workers.values()]
         # Theirs are the last copies: once they stop listening, a client is refused at once.
-        self._listening.close()
+        for each in self._listening:
+            each.close()
         for worker in workers:
             worker.terminate()
         notice = self._settings.drain_notice_seconds
@@ -146,17 +147,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.write("the settings are valid\n")
             return 0
         lock = _lock_data(settings)
-        listening = _listen(settings)
+        listening = _listen_all(settings)
     except (SettingsError, KeysError, OSError) as error:
         sys.stderr.write(f"dqn serve: {error}\n")
         return MISCONFIGURED
     configure_logs(settings.log_level, as_json=settings.log_json)
-    host, port = listening.getsockname()[:2]
-    _log.info("serving", url=f"http://{host}:{port}", workers=settings.workers)
+    urls = [f"http://{host}:{port}" for host, port in map(_address, listening)]
+    _log.info("serving", url=urls[0], admin_url=urls[-1], workers=settings.workers)
     try:
         return Supervisor(settings, listening).run()
     finally:
-        listening.close()
+        for each in listening:
+            each.close()
         os.close(lock)
 
 
@@ -177,15 +179,32 @@ def _lock_data(settings: ServiceSettings) -> int:
     return descriptor
 
 
-def _listen(settings: ServiceSettings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def _listen_all(settings: ServiceSettings) -> list[socket.socket]:
+    """For agents, and behind it for operators where they have an address of their own."""
+    listening = [_listen(settings.host, settings.port)]
+    if settings.admin is not None:
+        try:
+            listening.append(_listen(*settings.admin))
+        except OSError:
+            listening[0].close()
+            raise
+    return listening
+
+
+def _address(listening: socket.socket) -> tuple[str, int]:
+    host, port = listening.getsockname()[:2]
+    return f"[{host}]" if ":" in host else host, port
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((settings.host, settings.port))
+        listening.bind((host, port))
     except OSError as error:
         listening.close()
-        raise OSError(f"cannot listen on {settings.host}:{settings.port}: {error}") from error
+        raise OSError(f"cannot listen on {host}:{port}: {error}") from error
     listening.listen(_BACKLOG)
     listening.setblocking(False)
     return listening

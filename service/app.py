@@ -32,8 +32,10 @@ from service.faces import (
     inference_repository,
     operator,
     policies,
+    profiles,
     rollout,
 )
+from service.faces.access import OPERATORS_PORT
 from service.faces.documentation import body_schema, response_schema
 from service.faces.hot import HOT_ROUTES, find_hot_route
 from service.faces.http import Route, call_face
@@ -49,9 +51,15 @@ _log = structlog.get_logger(__name__)
 
 
 def create_app(
-    settings: ServiceSettings, page: Page | None = None, place: Place = ALONE
+    settings: ServiceSettings,
+    page: Page | None = None,
+    place: Place = ALONE,
+    admin_port: int | None = None,
 ) -> FastAPI:
-    """Build the application; nothing is global, so tests can run several side by side."""
+    """Build the application; nothing is global, so tests can run several side by side.
+
+    Where there is an `admin_port`, what operators call is answered on that port alone.
+    """
     server = Server(settings, Metrics(page), place)
     server.answer_sibling = partial(call_face, server, OWN_STEPS)
 
@@ -69,25 +77,27 @@ def create_app(
         strict_content_type=False,
     )
     app.state.server = server
+    app.state.admin_port = admin_port
     app.state.feed = events.Feed(server)
     for route in HOT_ROUTES:
         _add_hot_route(app, server, route)
         for status in (200, *ERROR_STATUSES):
             server.metrics.counter("dqn_http_requests_total", route.path, str(status))
     for router in (
+        policies.router, bundles.router, rollout.read_router, inference_models.router,
+    ):  # fmt: skip
+        app.include_router(router)
+    for router in (
         health.router,
-        policies.router,
         operator.router,
-        rollout.read_router,
+        profiles.router,
         rollout.submit_router,
         rollout.operate_router,
-        inference_models.router,
         inference_repository.router,
-        bundles.router,
         events.router,
         console.router,
     ):
-        app.include_router(router)
+        app.include_router(router, dependencies=[OPERATORS_PORT])
     _add_error_handlers(app)
     app.add_middleware(BodyLimit, max_bytes=settings.body_max_bytes)
     app.add_middleware(RequestCount, server=server)

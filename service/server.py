@@ -20,6 +20,7 @@ from service.keys import Keys
 from service.messages import Request, Respond, error_reply
 from service.metrics import Counter, Metrics
 from service.monitoring.drift import DriftRules
+from service.monitoring.live_profiles import LiveArming
 from service.rollout.ledger import open_ledger
 from service.rollout.loader import Loader
 from service.rollout.rollout import Rollout
@@ -82,6 +83,7 @@ class Server:
             metrics,
             self.replicas,
         )
+        self.live_arming = LiveArming(settings.policies)
         self.siblings = Siblings(settings.data / "run", place.slot, settings.workers)
         self.episodes = OpenEpisodes(
             settings.episodes_max_bytes,
@@ -212,7 +214,8 @@ class Server:
         try:
             # Waited for and not cancelled: a load that takes longer goes on behind the heuristic.
             await asyncio.wait({first_look}, timeout=_START_SECONDS)
-            self.state = "ready"
+            if self.state == "starting":
+                self.state = "ready"
             await self.siblings.start(self.answer_sibling)
             self._is_ready.set()
             _log.info("ready", degraded=self.degradations())
@@ -227,6 +230,7 @@ class Server:
     async def _look_safely(self) -> None:
         try:
             await self.loader.look()
+            await self.live_arming.look(list(self.policies.values()))
         except Exception:  # noqa: BLE001
             # One look that fails must not be the last: the next may find the cause mended.
             _log.exception("look_failed")

@@ -53,6 +53,10 @@ class ServiceSettings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
 
+    admin_listen: str | None = None
+    """A second address, `host:port`: operator calls, console, metrics and probes are answered there
+    alone, and `port` is for agents."""
+
     workers: int = Field(default=1, ge=1, le=64)
     """Worker processes behind the one port."""
 
@@ -144,11 +148,34 @@ class ServiceSettings(BaseSettings):
                 f"host {self.host} is not loopback and no keys_file is set: "
                 "make one with `dqn keys`, or say --insecure"
             )
+        if self.admin is not None:
+            admin_host, admin_port = self.admin
+            if self.keys_file is None and not self.insecure and not _is_loopback(admin_host):
+                raise ValueError(
+                    f"admin_listen {admin_host} is not loopback and no keys_file is set: "
+                    "make one with `dqn keys`, or say --insecure"
+                )
+            if admin_port == self.port != 0:
+                raise ValueError(f"admin_listen has the port {admin_port}, which is that of agents")
         if self.deadline_ms > self.deadline_max_ms:
             raise ValueError(
                 f"deadline_ms {self.deadline_ms} is above deadline_max_ms {self.deadline_max_ms}"
             )
         return self
+
+    @property
+    def admin(self) -> tuple[str, int] | None:
+        """Host and port of `admin_listen`; None where agents and operators share one port.
+
+        Raises:
+            ValueError: It is not `host:port`.
+        """
+        if self.admin_listen is None:
+            return None
+        host, _, port = self.admin_listen.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            raise ValueError(f"admin_listen: expected host:port, found {self.admin_listen!r}")
+        return host.strip("[]"), int(port)
 
     @property
     def policies(self) -> Path:

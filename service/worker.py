@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from functools import partial
 from types import FrameType
 
@@ -51,18 +52,22 @@ class WorkerServer(uvicorn.Server):
             # A signal handler may run between any two instructions: the loop does the rest.
             self._loop.call_soon_threadsafe(self._loop.call_later, notice, leave)
         else:
+            if self.worker.state in ("starting", "ready"):
+                # Else listeners to events would be waited for.
+                self.worker.state = "draining"
             super().handle_exit(sig, frame)
 
 
 def run_worker(
     settings: ServiceSettings,
-    listening: socket.socket,
+    listening: Sequence[socket.socket],
     place: Place,
     name: str,
     supervisor_death: int,
 ) -> None:
-    """Serve on a listening socket until a signal says stop; does not return.
+    """Serve on listening sockets until a signal says stop; does not return.
 
+    A second socket is the one for operators.
     The descriptor `supervisor_death` becomes readable when the supervisor is gone: a worker left
     behind would hold the port and the spool.
     """
@@ -72,7 +77,8 @@ def run_worker(
         sys.stderr.write(f"dqn serve: ONNX Runtime has no execution provider {missing[0]!r} here\n")
         sys.exit(MISCONFIGURED)
     try:
-        app = create_app(settings, Page(settings.pages, name), place)
+        admin_port = None if len(listening) == 1 else listening[1].getsockname()[1]
+        app = create_app(settings, Page(settings.pages, name), place, admin_port)
     except (KeysError, OSError) as error:
         sys.stderr.write(f"dqn serve: {error}\n")
         sys.exit(MISCONFIGURED)
@@ -117,11 +123,11 @@ def make_server(app: FastAPI) -> WorkerServer:
     return WorkerServer(config, app.state.server)
 
 
-async def serve(server: WorkerServer, listening: socket.socket) -> None:
+async def serve(server: WorkerServer, listening: Sequence[socket.socket]) -> None:
     """Serve until the server is told to exit."""
     sweeper = asyncio.create_task(_sweep(server))
     try:
-        await server.serve(sockets=[listening])
+        await server.serve(sockets=list(listening))
     finally:
         sweeper.cancel()
 

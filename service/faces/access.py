@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
 
-from service.errors import UnknownPolicyError
+from service.errors import UnknownPathError, UnknownPolicyError
 from service.inference.served import ServedPolicy
 from service.keys import Scope
 from service.server import Server
@@ -30,6 +30,16 @@ def needs(scope: Scope) -> Any:
         return server.keys.authorise(header, scope)
 
     return Depends(authorise)
+
+
+def _refuse_agents_port(request: Request) -> None:
+    admin_port: int | None = request.app.state.admin_port
+    if admin_port is not None and request.scope["server"][1] != admin_port:
+        raise UnknownPathError("there is nothing at this path for agents")
+
+
+OPERATORS_PORT = Depends(_refuse_agents_port)
+"""A dependency that refuses what came by the agents' port, where operators have their own."""
 
 
 def served_policy(server: ServerDep, policy: str) -> ServedPolicy:

@@ -40,7 +40,8 @@ class Process:
             )
         self.pid = self._process.pid
         wait_until(lambda: bool(self._urls()), "the supervisor listens")
-        self.client = httpx.Client(base_url=self._urls()[0], timeout=WAIT_SECONDS)
+        url, self.admin_url = self._urls()[0]
+        self.client = httpx.Client(base_url=url, timeout=WAIT_SECONDS)
 
     def log(self) -> str:
         return self._log.read_text(encoding="utf-8")
@@ -50,7 +51,7 @@ class Process:
 
     def is_ready(self) -> bool:
         try:
-            return httpx.get(f"{self.client.base_url}/readyz").status_code == 200
+            return httpx.get(f"{self.admin_url}/readyz").status_code == 200
         except httpx.TransportError:
             return False
 
@@ -61,7 +62,7 @@ class Process:
 
     def metric(self, name: str, **labels: str) -> float:
         # A connection of its own each time: any worker may answer.
-        return sample(httpx.get(f"{self.client.base_url}/metrics").text, name, **labels)
+        return sample(httpx.get(f"{self.admin_url}/metrics").text, name, **labels)
 
     def kill_all(self) -> None:
         """As a power cut would."""
@@ -73,9 +74,12 @@ class Process:
         os.kill(self.pid, signal.SIGKILL)
         self._process.wait(WAIT_SECONDS)
 
+    def ask_to_stop(self) -> None:
+        self._process.terminate()
+
     def stop(self) -> int:
         """Ask it to stop; its exit status."""
-        self._process.terminate()
+        self.ask_to_stop()
         return self._process.wait(WAIT_SECONDS)
 
     def close(self) -> None:
@@ -83,11 +87,11 @@ class Process:
         if self._process.poll() is None:
             self.kill_all()
 
-    def _urls(self) -> list[str]:
+    def _urls(self) -> list[tuple[str, str]]:
         assert self._process.poll() is None, self.log()
         lines = [line for line in self.log().splitlines() if line.startswith("{")]
         events = [json.loads(line) for line in lines]
-        return [event["url"] for event in events if event["event"] == "serving"]
+        return [(each["url"], each["admin_url"]) for each in events if each["event"] == "serving"]
 
 
 @contextmanager

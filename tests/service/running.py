@@ -170,7 +170,7 @@ def running(settings: ServiceSettings, page: Page | None = None) -> Iterator[Run
 
         async def serve_both() -> None:
             beside = asyncio.create_task(plain.serve(sockets=[plain_socket]))
-            await serve(lane, lane_socket)
+            await serve(lane, [lane_socket])
             plain.should_exit = True
             await beside
 
