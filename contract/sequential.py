@@ -9,6 +9,10 @@ from math import exp, inf, lgamma, log, log1p
 from typing import Final
 
 _JEFFREYS: Final = 0.5
+_LATENESS: Final = 0.2
+"""The smaller, the more money is kept for late changes."""
+_MOST_GROWTH: Final = 300.0
+"""Of a logarithm, at once: beyond it nothing more is said, and floats end."""
 
 
 class Wagers:
@@ -37,6 +41,42 @@ class Wagers:
         return log_mean_exp(self.log_wealth)
 
 
+class ChangeWagers:
+    """Bets that begin anew all the time: against "it never turns bad", whenever it does.
+
+    Each moment has a share of the money, later ones less, and all shares sum to one; so here too
+    the wealth reaches 1/alpha with a chance of at most alpha (a mixture over the time of change:
+    Shiryaev, 1963; as an e-process: Shin, Ramdas and Rinaldo, 2022). What earlier bets lost is
+    gone, and a change after n observations only has to make up for its share, about n**-1.2 / 5.
+    """
+
+    __slots__ = ("_num_observations", "_shares", "_wealth")
+
+    def __init__(self, shares: Sequence[float]) -> None:
+        """`shares` of the money for each way of betting; they sum to one."""
+        self._shares = tuple(shares)
+        self._wealth = [0.0] * len(self._shares)
+        self._num_observations = 0
+
+    def bet(self, log_growths: Sequence[float], observations: int = 1) -> None:
+        """Take observations: by which factor each way of betting multiplies what is set on them.
+
+        The expectation of a factor must be at most 1 under the hypothesis.
+        """
+        before, after = self._num_observations, self._num_observations + observations
+        begun = (1 + before) ** -_LATENESS - (1 + after) ** -_LATENESS
+        self._num_observations = after
+        self._wealth = [
+            (wealth + begun * share) * exp(min(growth, _MOST_GROWTH))
+            for wealth, share, growth in zip(self._wealth, self._shares, log_growths, strict=True)
+        ]
+
+    @property
+    def evidence(self) -> float:
+        """What all of it has become."""
+        return sum(self._wealth)
+
+
 def log_mean_exp(values: Sequence[float]) -> float:
     """log(mean(exp(values))), without overflow."""
     top = max(values)
@@ -59,13 +99,14 @@ def log_share_evidence(hits: int, misses: int, share: float) -> float:
     )
 
 
-def rate_upper_bound(hits: int, trials: int, alpha: float) -> float:
+def rate_upper_bound(hits: float, trials: int, alpha: float) -> float:
     """A bound that the rate of hits lies under at all times at once, but for a chance of `alpha`.
 
-    The largest rate that a beta mixture (Jeffreys' prior; Robbins, 1970) has not refuted.
+    The largest rate that a beta mixture (Jeffreys' prior; Robbins, 1970) has not refuted. A trial
+    may be a hit in part: by convexity the bound holds for any numbers in [0, 1].
     """
     misses = trials - hits
-    if misses == 0:
+    if misses <= 0:
         return 1.0
     mixture = _log_beta(_JEFFREYS + hits, _JEFFREYS + misses) - _log_beta(_JEFFREYS, _JEFFREYS)
     limit = -log(alpha)

@@ -14,13 +14,13 @@ import numpy as np
 from pydantic import PositiveInt
 from pydantic_settings import CliApp
 
+from benchmarks.canary.guardrails import false_alarms, rows_of_nan
 from benchmarks.canary.rivals import Counts, peeked_mann_whitney, peeked_t_test
 from benchmarks.canary.simulation import Ended, Setting, simulate
 from benchmarks.canary.thresholds import Sample, tuned
 from benchmarks.canary.worlds import WORLDS, Returns, World, swing
 from benchmarks.report import Figure, print_figures, write_result
 from contract.plan import RolloutPlan, Stage
-from service.rollout.guardrails import Guardrails, Rows
 from training.config import Flags
 
 _PACKAGES: Final = ("numpy",)
@@ -68,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         *_false_promotions(each * 2),
         *_speed(each),
         *_rivals(each),
-        _guardrails(),
+        *rows_of_nan(),
+        *false_alarms(null // 50),
     ]
     figures.append(Figure("CPU time of all this", time.process_time() - began, "s"))
     print_figures("canary", figures)
@@ -212,16 +213,6 @@ def _tests(rollouts: int, generator: np.random.Generator) -> Iterator[Figure]:
                 unit = "share" if drop == 0 else "episodes to rollback, median"
                 rival = "1 % at each look, a look after each 20 canary episodes"
                 yield Figure(f"{figure} of {told} that peeks, {name}", value, unit, rival=rival)
-
-
-def _guardrails() -> Figure:
-    """Rows that a canary of nothing but NaN answers before a worker that is used to stable's."""
-    guardrails = Guardrails("r")
-    guardrails.observe_stable(Rows(1000))
-    rows = 1
-    while guardrails.observe_canary(Rows(1, fallback=1, nonfinite=1)) is None:
-        rows += 1
-    return Figure.at_most("rows of NaN until a worker takes the canary off", rows, "rows", 5)
 
 
 def _run(setting: Setting, rollouts: int, seed: int) -> list[Ended]:

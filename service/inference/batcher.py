@@ -38,6 +38,8 @@ Explorer = Callable[[Batch, Chosen], None]
 """Replaces some of what was chosen by random actions."""
 Watch = Callable[[Batch, Chosen], None]
 """Takes each batch that was answered, once its answers have been handed over."""
+WatchCalls = Callable[[list[Part], list[Ran]], None]
+"""Takes the calls of the models that a batch was answered with, or should have been."""
 
 _log = structlog.get_logger(__name__)
 
@@ -94,6 +96,7 @@ class Batcher:
         self.is_split = False
         """Some questions are another version's than the stable one's."""
         self.watch: Watch | None = None
+        self.watch_calls: WatchCalls | None = None
         self.absence: Reason = "no_model"
         """Why the heuristic answers while nothing is live."""
         self.is_pinned = False
@@ -236,6 +239,8 @@ class Batcher:
 
     def _judge_all(self, parts: list[Part], ran: list[Ran]) -> Chosen | None:
         """What of the versions' answers may be given; None where none has one."""
+        if self.watch_calls is not None:
+            self.watch_calls(parts, ran)
         chosen = [
             self._judge(part.batch, part.live, each) for part, each in zip(parts, ran, strict=True)
         ]

@@ -109,6 +109,8 @@ class Conduct:
         self._set_shadow()
         found = [each for each in (self._guardrails, self._shadow) if each is not None]
         self._served.batcher.watch = Watchers(*found) if found else None
+        guardrails = self._guardrails
+        self._served.batcher.watch_calls = None if guardrails is None else guardrails.watch_calls
 
     def _set_shadow(self) -> None:
         version, share = self._state.shadow, self._state.shadow_share

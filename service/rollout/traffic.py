@@ -8,8 +8,8 @@ from typing import Final
 
 from msgspec import structs
 
-from contract.assignment import Split, assign, time_in_id
-from service.inference.live import Live
+from contract.assignment import Split, assign, split_in_force, time_in_id
+from service.inference.live import Live, Placed
 
 _MOST_SEEN: Final = 100_000
 """Episodes without a time in their id whose first row is remembered."""
@@ -51,14 +51,14 @@ class Traffic:
 
     def choose(
         self, episode_ids: Sequence[str | None], steps: Sequence[int | None] | None
-    ) -> list[Live]:
+    ) -> list[Placed]:
         """The version of each row.
 
         Said of every row: "stable" may be another version by the time that the model is asked.
         """
         now = time.time()
         return [
-            self._live(episode_id, None if steps is None else steps[row], now)
+            self._place(episode_id, None if steps is None else steps[row], now)
             for row, episode_id in enumerate(episode_ids)
         ]
 
@@ -77,14 +77,16 @@ class Traffic:
             self._seats[version, variant] = seat
         return seat
 
-    def _live(self, episode_id: str | None, step: int | None, now: float) -> Live:
+    def _place(self, episode_id: str | None, step: int | None, now: float) -> Placed:
         if episode_id is None:
-            return self._stable
+            return Placed(self._stable, None)
         began_at = time_in_id(episode_id)
         if began_at is None:
             began_at = self._first_seen.began_at(episode_id, step, now)
-        version, variant, _ = assign(self._splits, episode_id, began_at)
-        return self.seat(version, variant)
+        version, variant, share = assign(self._splits, episode_id, began_at)
+        split = split_in_force(self._splits, began_at)
+        salt = split.salt if split is not None and share > 0 else None
+        return Placed(self.seat(version, variant), salt)
 
     @staticmethod
     def _version_of(live: Live) -> int:

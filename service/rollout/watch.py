@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -11,17 +11,13 @@ import structlog
 
 from service.inference.fallback import Chosen, find_faults
 from service.inference.live import Live, Ran, run
+from service.inference.parts import Part
 from service.inference.questions import Batch
 from service.metrics import Metrics
-from service.rollout.guardrails import Fired, Guardrails, Rows
+from service.rollout.guardrails import Call, Fired, Guardrails, Rows
 
-_WAYS: Final = {
-    "non_finite": "nonfinite",
-    "q_bound": "q_bound",
-    "model_error": "error",
-    "deadline": "deadline",
-}
-_MODELS_FAULT: Final = frozenset({"non_finite", "q_bound", "model_error", "breaker", "deadline"})
+_WAYS: Final = {"non_finite": "nonfinite", "q_bound": "q_bound", "model_error": "error"}
+"""A breaker that is open is stable's, and who was late is asked of the calls themselves."""
 _SHADOW_TIME_SHARE: Final = 0.05
 """Of the time, that a shadow's model may run: it waits for so long that live answers do not."""
 
@@ -34,12 +30,22 @@ def rows_of(chosen: Chosen) -> dict[str, Rows]:
     for who, count in zip(chosen.answered_by, chosen.counts(), strict=True):
         rows = found.setdefault(who.variant, {"rows": 0})
         rows["rows"] += count
-        if who.reason in _MODELS_FAULT:
-            rows["fallback"] = rows.get("fallback", 0) + count
         if who.reason in _WAYS:
-            way = _WAYS[who.reason]
-            rows[way] = rows.get(way, 0) + count
+            for way in (_WAYS[who.reason], "fallback"):
+                rows[way] = rows.get(way, 0) + count
     return {variant: Rows(**rows) for variant, rows in found.items()}
+
+
+def calls_of(parts: Sequence[Part], ran: Sequence[Ran]) -> list[Call]:
+    """Whose calls a batch made, and which took longer than somebody who waits has time.
+
+    A call's own time alone: who waited behind a slow canary was late, and not by stable's doing.
+    """
+    budget = min(each.deadline - each.arrived_at for each in parts[0].batch.questions)
+    return [
+        Call(part.live.answered_by.variant, each.seconds > budget)
+        for part, each in zip(parts, ran, strict=True)
+    ]
 
 
 class GuardrailWatch:
@@ -57,7 +63,17 @@ class GuardrailWatch:
             self.guardrails.observe_stable(found["stable"])
         if "canary" not in found or self._has_fired:
             return
-        fired = self.guardrails.observe_canary(found["canary"])
+        self._tell(self.guardrails.observe_canary(found["canary"]))
+
+    def watch_calls(self, parts: Sequence[Part], ran: Sequence[Ran]) -> None:
+        """Take the calls of a batch, before it is answered: it must be, whatever slips here."""
+        try:
+            if not self._has_fired:
+                self._tell(self.guardrails.observe_calls(calls_of(parts, ran), time.monotonic()))
+        except Exception:  # noqa: BLE001
+            _log.exception("watcher_failed")
+
+    def _tell(self, fired: Fired | None) -> None:
         if fired is not None:
             self._has_fired = True
             self._on_fired(self.guardrails.rollout_id, fired)

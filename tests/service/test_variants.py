@@ -189,6 +189,29 @@ def test_a_canary_that_answers_nan_is_taken_off_and_the_others_are_told(tmp_path
         assert state.rollout.outcome == "rolled_back"
 
 
+def test_a_canary_whose_calls_outlast_their_deadline_is_taken_off(tmp_path: Path) -> None:
+    repository = tmp_path / "policies"
+    builders.write_policy(repository)
+    models.write_model(repository, models.slow_model(), version=2)
+    promote(tmp_path)
+    with running(settings_for(tmp_path)) as service:
+        wait_until(lambda: answered(service, [])["version"] == 1, "version 1 serves")
+        begin_canary(tmp_path, 0.5)
+        (stable,), (canary,) = ids_of(tmp_path, "stable", 1), ids_of(tmp_path, "canary", 1)
+        wait_until(lambda: by_version(service, canary) == 2, "the canary answers")
+
+        def is_off() -> bool:
+            # Side by side: the call of the canary is long, and stable waits for it.
+            both = service.act([LEFT] * 2, episode_ids=[stable, canary], deadline_ms=5).json()
+            answered(service, [stable], deadline_ms=5)
+            return {each["version"] for each in both["answered_by"]} == {1}
+
+        wait_until(is_off, "stable answers its episodes")
+        ledger = FileLedger(tmp_path / "policies" / LEDGER_FILE)
+        wait_until(lambda: ledger.read_after(0)[-1].action == "guardrail", "the ledger is told")
+        assert ledger.read_after(0)[-1].details["guardrail"] == "deadline"
+
+
 def test_a_shadow_answers_nothing_and_its_disagreement_is_counted(
     service: Running, tmp_path: Path
 ) -> None:
