@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from training.environments import Environments
 from training.network import QNetwork
 from training.numpy_network import numpy_q_function
 from training.replay import Transitions
+from training.vectorised import EnvironmentGroup
 
 QValues = npt.NDArray[np.float32]
 QFunction = Callable[[npt.NDArray[Any]], QValues]
@@ -38,7 +38,7 @@ class Walk(NamedTuple):
 
 
 def walk(
-    environments: Environments,
+    environments: EnvironmentGroup,
     q_values_of: QFunction,
     epsilon: float,
     rng: np.random.Generator,

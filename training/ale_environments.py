@@ -16,6 +16,8 @@ class AleEnvironments:
     a run that is resumed begins new episodes.
     """
 
+    goes_on = False
+
     def __init__(self, name: str, num_environments: int, seed: int) -> None:
         """Begin as many games.
 

@@ -17,6 +17,7 @@ from contract.manifest import RewardTransform
 from training.convolutions import ConvolutionKind
 from training.distributions import Distribution
 from training.preset import read_preset
+from training.vectorised import Stepping
 
 MOST_STEPS = 255
 """Of an n-step return; how many a transition spans is stored in a byte."""
@@ -73,6 +74,13 @@ class TrainingConfig(Flags):
 
     num_environments: PositiveInt = 8
     """Environments that are stepped together."""
+
+    stepping: Stepping = "sync"
+    """One environment after another, the same in processes that share memory (`async`),
+    or in the Atari emulator's own threads (`ale`)."""
+
+    stepping_processes: PositiveInt = 2
+    """Processes of `async` stepping."""
 
     convolutions: ConvolutionKind | None = None
     """Convolutions before the hidden layers, for stacked frames: of Mnih et al. (2015), or the

@@ -90,6 +90,8 @@ class SeededEnvironment:
 class Environments:
     """`num_environments` copies of one environment, stepped together."""
 
+    goes_on = True
+
     def __init__(self, environment_id: str, num_environments: int, seed: int) -> None:
         self._environments = [
             SeededEnvironment(environment_id, seed, index) for index in range(num_environments)

@@ -65,6 +65,12 @@ class Experience:
         if self._priorities is not None:
             self._priorities.update(slots, errors.cpu().numpy())
 
+    def cut(self) -> None:
+        """End the episodes under way: what is added next belongs to others."""
+        self._accumulator.cut()
+        if isinstance(self._replay, FrameReplay):
+            self._replay.cut()
+
     def tensors(self) -> dict[str, Tensor]:
         """All of it, for `load_tensors` of a run of the same configuration."""
         tensors = {f"replay.{name}": tensor for name, tensor in self._replay.tensors().items()}

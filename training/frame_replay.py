@@ -77,6 +77,15 @@ class FrameReplay:
             gone=self._slots_between(low_before, np.minimum(low, high_before)),
         )
 
+    def cut(self) -> None:
+        """Truncate the episodes under way, each before its last step, whose frame ends it."""
+        lanes = np.flatnonzero(~self._is_start & (self._num_written > 0))
+        last = self._num_written[lanes] - 1
+        self._columns["is_step"][self._lane_starts[lanes] + last % self._lane_size] = False
+        before = self._lane_starts[lanes] + (last - 1) % self._lane_size
+        self._columns["truncated"][before] |= self._columns["is_step"][before]
+        self._is_start[:] = True
+
     def draw(self, size: int, rng: np.random.Generator) -> Slots:
         """Draw slots uniformly, with replacement.
 

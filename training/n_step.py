@@ -81,6 +81,10 @@ class NStepAccumulator:
             spans,
         )
 
+    def cut(self) -> None:
+        """Forget the steps that wait: what follows them will not come."""
+        self._waiting = []
+
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
         """What waits, one [T, N, ...] array per field, for `load_arrays`; empty if nothing does."""
         if not self._waiting:

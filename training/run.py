@@ -12,12 +12,7 @@ from training.actor import Walk, q_function, walk
 from training.checkpoint import CheckpointMetadata, RunState
 from training.config import TrainingConfig
 from training.divergence import check_divergence, q_limit
-from training.environments import (
-    Environments,
-    EpisodeState,
-    describe_environment,
-    transform_rewards,
-)
+from training.environments import EpisodeState, describe_environment, transform_rewards
 from training.evaluate import EvaluationResult, evaluate
 from training.experience import Experience
 from training.learner import Learner
@@ -25,6 +20,7 @@ from training.moments import FloatArray, RunningMoments
 from training.network import NetworkConfig, without_noise
 from training.provenance import git_revision, package_versions
 from training.tracker import EndedEpisode, EpisodeTracker
+from training.vectorised import make_environments
 
 _SMALLEST_SPREAD = 1e-6
 """An observation element that varies less has taught nothing of its scale."""
@@ -34,7 +30,8 @@ class TrainingRun:
     """Actor, replay and learner of one run, and its clock.
 
     A run is a function of its configuration: it draws from generators of its own alone, and
-    `restore` of a `state` goes on bit for bit on a CPU.
+    `restore` of a `state` goes on bit for bit on a CPU, unless the emulator steps the environments:
+    it begins new episodes.
     """
 
     def __init__(self, config: TrainingConfig) -> None:
@@ -47,8 +44,12 @@ class TrainingRun:
         self._evaluation_seed: int = evaluation_seed
         self._action_rng = np.random.default_rng(action_seed)
         self._replay_rng = np.random.default_rng(replay_seed)
-        self._environments = Environments(
-            config.environment_id, config.num_environments, environment_seed
+        self._environments = make_environments(
+            config.environment_id,
+            config.num_environments,
+            environment_seed,
+            config.stepping,
+            config.stepping_processes,
         )
         self.learner = Learner(
             NetworkConfig(
@@ -217,6 +218,9 @@ class TrainingRun:
         self._environments.restore(
             [EpisodeState.model_validate(value) for value in values["environments"]]
         )
+        if not self._environments.goes_on:
+            self._experience.cut()
+            self.tracker.cut()
 
     def close(self) -> None:
         """Free the environments."""

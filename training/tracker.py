@@ -92,6 +92,11 @@ class EpisodeTracker:
                 }
             )
 
+    def cut(self) -> None:
+        """Forget the episodes under way: others begin in their place."""
+        for sums in (self._returns, self._lengths, self._max_q_sums):
+            sums[:] = 0
+
     def _end_episode(self, index: int, steps: int) -> EndedEpisode:
         length = int(self._lengths[index])
         episode = EndedEpisode(

@@ -31,6 +31,9 @@ class EnvironmentGroup(Protocol):
     observations: Observations
     """What is seen now, [N, ...]."""
 
+    goes_on: bool
+    """Whether `restore` goes on with the episodes that were under way; else new ones begin."""
+
     def __len__(self) -> int:
         """How many there are, N."""
 
@@ -82,6 +85,8 @@ class _Columns(NamedTuple):
 
 class AsyncEnvironments:
     """The transitions of `Environments`, bit for bit, from processes that share their memory."""
+
+    goes_on = True
 
     def __init__(self, name: str, num_environments: int, seed: int, num_processes: int) -> None:
         context = multiprocessing.get_context("forkserver")

@@ -1,10 +1,12 @@
 """`python -m benchmarks.training`: this project beside the libraries people train with.
 
 The same environments, networks and budgets, each library in an environment of its own, one
-thread; CPU time, because wall time on a shared machine is the neighbours'.
+thread; CPU time, because wall time on a shared machine is the neighbours'. With `--write` each part
+that is measured takes the place of what the result file said of it, as soon as it is done.
 """
 
 import argparse
+import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.report import Figure, print_figures, write_result
+from benchmarks.report import RESULTS_FOLDER, Figure, print_figures, write_result
 from benchmarks.training.overestimation import bias_figures, ratio_figures
 from benchmarks.training.pong import measure_pong
 from benchmarks.training.processes import ProgramError
@@ -26,7 +28,17 @@ from benchmarks.training.thresholds import (
     train_preset,
 )
 
-PARTS = ("replay", "speed", "cartpole", "lunarlander", "pong", "apex")
+PARTS = {
+    "replay": "replay",
+    "speed": "common setting",
+    "cartpole": "CartPole",
+    "lunarlander": "LunarLander",
+    "pong": "Pong",
+    "apex": "Ape-X",
+}
+"""Each part and how its figures' names begin."""
+
+_COMMAND = ("python", "-m", "benchmarks.training", "--write")
 _PACKAGES = ("torch", "numpy", "gymnasium", "zstandard", "ale-py", "ray")
 _VANILLA = ("--no-double", "--n-step", "1")
 
@@ -48,14 +60,35 @@ def main(arguments: Sequence[str]) -> int:
     for part in options.parts:
         print(f"measuring {part}", file=sys.stderr, flush=True)
         try:
-            figures += measures[part]()
+            measured = measures[part]()
         except ProgramError as error:
             print(f"{part} is left out: {error}", file=sys.stderr)
+            continue
+        figures += measured
+        if options.write and not options.quick:
+            write_result("training", _COMMAND, _PACKAGES, merged(_written(), part, measured))
     print_figures("training", figures)
-    if options.write and not options.quick:
-        command = ["python", "-m", "benchmarks.training", *arguments]
-        print("written to", write_result("training", command, _PACKAGES, figures))
     return 0 if options.quick or all(figure.met is not False for figure in figures) else 1
+
+
+def merged(written: Sequence[Figure], part: str, measured: Sequence[Figure]) -> list[Figure]:
+    """What is written with one part measured anew, in the order of `PARTS`."""
+    others = [figure for figure in written if not figure.figure.startswith(PARTS[part])]
+    titles = list(PARTS.values())
+
+    def place(figure: Figure) -> int:
+        return next(i for i, title in enumerate(titles) if figure.figure.startswith(title))
+
+    return sorted([*others, *measured], key=place)
+
+
+def _written() -> list[Figure]:
+    path = RESULTS_FOLDER / "training.json"
+    return (
+        [Figure(**each) for each in json.loads(path.read_text())["figures"]]
+        if path.exists()
+        else []
+    )
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -52,16 +52,16 @@ def measure_replay(*, quick: bool) -> list[Figure]:
     figures = []
     walks = {game: walk_randomly(game, 40 if quick else _GAME_STEPS) for game in GAMES}
     raw = filled(RawFrames(num_frames, FRAME_SHAPE, np.uint8), num_frames, walks[GAMES[0]])
-    figures += _sampling("frames, raw", raw, RAW, seconds)
+    figures += _sampling("replay, frames raw", raw, RAW, seconds)
     for game in GAMES:
         store = CompressedFrames(num_frames, FRAME_SHAPE, np.uint8)
         replay = filled(store, num_frames, walks[game])
-        figures += _sampling(f"frames of {game}, compressed", replay, COMPRESSED, seconds)
+        figures += _sampling(f"replay, frames of {game} compressed", replay, COMPRESSED, seconds)
         held = len(replay) * 1.0
         gigabytes = (store.num_bytes + _PYTHON_BYTES * num_frames) / held * SLOTS / 1e9
         figures.append(
             Figure.at_most(
-                f"a million transitions of {game}, compressed", gigabytes, "GB", goal=0.5
+                f"replay, a million transitions of {game} compressed", gigabytes, "GB", goal=0.5
             )
         )
     figures += _raw_memory(quick=quick)
@@ -126,7 +126,9 @@ def _raw_memory(*, quick: bool) -> list[Figure]:
     grown = _resident_bytes() - before
     gigabytes = grown / (written * _LANES) * SLOTS / 1e9
     return [
-        Figure.at_most("a million transitions with next states, raw", gigabytes, "GB", goal=7.1)
+        Figure.at_most(
+            "replay, a million transitions with next states raw", gigabytes, "GB", goal=7.1
+        )
     ]
 
 
@@ -153,7 +155,7 @@ def _prioritised(seconds: float) -> list[Figure]:
         def update(pairs: Iterator[tuple[Slots, npt.NDArray[np.float32]]] = pairs) -> None:
             priorities.update(*next(pairs))
 
-        name = "prioritised, a million slots"
+        name = "replay, a million slots prioritised"
         rate = size * per_cpu_second(sample, seconds)
         figures.append(_rate(f"{name}: samples at batch {size}", rate, samples, PRIORITISED.rival))
         rate = size * per_cpu_second(update, seconds)

@@ -47,6 +47,9 @@ class Walk:
             truncated=ended & is_limit,
         )
 
+    def begin_anew(self) -> None:
+        self._stacks = [self._first_stack(lane) for lane in range(self._num_lanes)]
+
     def _first_stack(self, lane: int) -> npt.NDArray[Any]:
         if (self._time + lane) % 2 == 0:
             return np.repeat(self._frame()[np.newaxis], DEPTH, axis=0)
@@ -98,6 +101,38 @@ def test_stacks_and_returns_are_those_of_transitions_kept_whole(
     # At least the latest three quarters of what fits: ends and beginnings take frames as well.
     assert len(found) > min(num_steps * 3 - 9, 40)
     assert found == {action: expected[action] for action in found}
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_a_cut_ends_the_episodes_under_way_before_their_last_step(n_step: int) -> None:
+    replay, walk, accumulator = (
+        frame_replay("raw", 90, 3, n_step),
+        Walk(3),
+        NStepAccumulator(n_step, 0.5),
+    )
+    expected: dict[int, list[Any]] = {}
+    # Of three lanes one ends by itself at step 10; the other two are cut there.
+    is_cut = np.array([True, False, True])
+    lost: list[int] = []
+    for number in range(1, 26):
+        step = walk.step()
+        replay.add(step)
+        if number == 10:
+            replay.cut()
+            walk.begin_anew()
+            assert (step.terminated | step.truncated).tolist() == (~is_cut).tolist()
+            lost = step.actions[is_cut].tolist()
+        if number == 9:
+            step = step._replace(truncated=step.truncated | is_cut)
+        ready = accumulator.add([step])
+        if ready is not None:
+            transitions, spans = ready
+            rows = zip(*(column.tolist() for column in (*transitions, spans)), strict=True)
+            expected |= {row[1]: [*row, 1.0] for row in rows}
+    found = by_action(replay.batch(replay.draw(3_000, np.random.default_rng(0))))
+    assert len(found) > 50
+    assert found == {action: expected[action] for action in found}
+    assert not found.keys() & set(lost)
 
 
 def test_every_step_that_can_be_drawn_is_drawn_equally_often() -> None:

@@ -119,6 +119,38 @@ def test_a_resumed_run_of_stored_frames_equals_an_uninterrupted_one(
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+@pytest.mark.slow
+def test_processes_train_as_stepping_one_after_another_does(tmp_path: Path) -> None:
+    train(training_config(tmp_path / "sync"), quiet())
+    changes: dict[str, Any] = {"stepping": "async", "stepping_processes": 2}
+    train(training_config(tmp_path / "parts", **changes), quiet(), stop_after(27))
+    resume(tmp_path / "parts", quiet())
+    assert_same_run(tmp_path / "sync", tmp_path / "parts")
+
+
+@pytest.mark.slow
+def test_a_resumed_run_of_the_emulators_own_games_begins_new_episodes(tmp_path: Path) -> None:
+    config = training_config(
+        tmp_path,
+        environment_id="ALE/Pong-v5?max_screens=160",
+        stepping="ale",
+        convolutions="nature",
+        normalise_observations=False,
+        replay_storage="frames",
+        total_steps=480,
+        learning_starts=480,
+        evaluation_every_steps=1_000,
+        evaluation_episodes=1,
+    )
+    # 13 rounds of 16 steps, four of each game, end twelve steps into the second episodes.
+    train(config, quiet(), stop_after(13))
+    resume(tmp_path, quiet())
+    lengths = [record["length"] for record in records(tmp_path, EPISODES_FILE)]
+    # A game is cut off after 40 steps; what was under way is not counted to the next one.
+    assert set(lengths) == {40}
+    assert len(lengths) == 8
+
+
 def test_a_killed_run_goes_on_from_its_latest_checkpoint(tmp_path: Path) -> None:
     train(training_config(tmp_path / "whole"), quiet())
 

@@ -9,11 +9,12 @@ import torch
 from training.actor import Walk, q_function, walk
 from training.apex.config import ApexConfig
 from training.apex.strips import Floats, Strip, make_strips
-from training.environments import Environments, describe_environment, transform_rewards
+from training.environments import describe_environment, transform_rewards
 from training.n_step import NStepAccumulator
 from training.network import NetworkConfig, QNetwork
 from training.replay import Transitions
 from training.tracker import EndedEpisode, EpisodeTracker
+from training.vectorised import make_environments
 
 Weights = dict[str, npt.NDArray[Any]]
 """A network's state by name."""
@@ -48,8 +49,12 @@ class Walker:
         environment_seed, action_seed = (
             np.random.SeedSequence((config.seed, index, life)).generate_state(2).tolist()
         )
-        self._environments = Environments(
-            config.environment_id, config.num_environments, environment_seed
+        self._environments = make_environments(
+            config.environment_id,
+            config.num_environments,
+            environment_seed,
+            config.stepping,
+            config.stepping_processes,
         )
         self._depth = describe_environment(config.environment_id).observation.frame_stack
         self._rng = np.random.default_rng(action_seed)
