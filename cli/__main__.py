@@ -36,6 +36,9 @@ VERBS: Final = {
     "replay": Verb(
         "cli.replay", "main", "service,recorder", "what a version would have done on the log"
     ),
+    "profile": Verb(
+        "cli.profile", "main", "service,recorder", "arm drift alerts from what a version did live"
+    ),
     "abort": Verb("cli.rollout", "abort", "client", "end the trial and the shadow"),
     "pause": Verb("cli.rollout", "pause", "client", "hold the trial at its share"),
     "resume": Verb("cli.rollout", "resume", "client", "let the trial go on"),

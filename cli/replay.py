@@ -1,7 +1,6 @@
 """`dqn replay`: what a version would have done on traffic that is logged."""
 
 import argparse
-import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from cli.ago import ago
 from contract.bundle import BundleError, read_bundle
 from contract.records import DecisionBatch
 from recorder.shards import (
@@ -26,8 +26,6 @@ from recorder.shards import (
 from service.inference.fallback import find_faults
 from service.inference.policy import Policy
 from service.inference.proof import prove
-
-_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 @dataclass(frozen=True)
@@ -142,14 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dqn replay", description=__doc__)
     parser.add_argument("policy")
     parser.add_argument("--version", type=int, required=True)
-    parser.add_argument("--since", type=_ago, default=_ago("24h"), help="such as 2h or 7d")
+    parser.add_argument("--since", type=ago, default=ago("24h"), help="such as 2h or 7d")
     parser.add_argument("--data", type=Path, default=Path("data"), help="the service's folder")
     parser.add_argument("--json", action="store_true")
     return parser
-
-
-def _ago(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"expected a time such as 90s, 2h or 7d, found {text!r}")
-    return float(match[1]) * _SECONDS[match[2]]

@@ -172,7 +172,8 @@ class RewardHealth:
             return None
         key = (trace.policy, variant)
         known = self._watched.get(key)
-        if known is not None and known.manifest.version == manifest.version:
+        # The same version may have got a profile since.
+        if known is not None and (known.manifest is manifest or known.manifest == manifest):
             return known
         if known is not None and trace.started_at <= known.since:
             # It began under the version before, and ends late.

@@ -8,12 +8,13 @@ from typing import Any, Final
 import numpy as np
 
 from contract.declaration import PolicyDeclaration
+from contract.manifest import Manifest, Profile
 from service.experience.decisions import Answered, DecisionLog
 from service.experience.spool import Spool
 from service.inference.batcher import Batcher, BatcherLimits, Explorer
 from service.inference.exploration import explore
 from service.inference.fallback import REASONS, Chosen, Fallback, Reason
-from service.inference.live import Live
+from service.inference.live import Live, Placed
 from service.inference.measures import Measures
 from service.inference.observations import ObservationDecoder
 from service.inference.questions import Batch, Question
@@ -22,8 +23,8 @@ from service.monitoring.drift import Drift, DriftRules
 from service.monitoring.drift_gauges import DriftGauges
 from service.monitoring.q_health import QHealth
 
-Choose = Callable[[Sequence[str | None], Sequence[int | None] | None], list[Live]]
-"""(episode ids, steps) to the version of each row."""
+Choose = Callable[[Sequence[str | None], Sequence[int | None] | None], list[Placed]]
+"""(episode ids, steps) to whose each row is."""
 
 _INLINE_SECONDS: Final = 0.001
 """A model that takes longer over 64 rows leaves the event loop to its own thread."""
@@ -52,7 +53,9 @@ class ServedPolicy:
         self._q_health = {
             variant: QHealth(metrics, name, variant, count) for variant in ("stable", "canary")
         }
-        self._canary_shown: int | None = None
+        self._canary: Live | None = None
+        self._live_profiles: dict[int, Profile] = {}
+        """Of versions whose bundles have none."""
         rules, gauges = drift_rules or DriftRules(), DriftGauges(metrics, name)
         self._drift = Drift(name, rules, np.random.default_rng(), gauges.show)
         self.choose: Choose | None = None
@@ -91,8 +94,7 @@ class ServedPolicy:
     @property
     def live_version(self) -> int | None:
         """The version that serves."""
-        live = self.batcher.live
-        return None if live is None else live.policy.manifest.version
+        return _version_of(self.batcher.live)
 
     @property
     def is_degraded(self) -> bool:
@@ -106,11 +108,7 @@ class ServedPolicy:
         live.breaker.reset()
         self.batcher.live = live
         self.live_since = time.time()
-        profile = live.policy.manifest.profile
-        self._q_health["stable"].begin_version(
-            None if profile is None else profile.absolute_q_maximum
-        )
-        self._drift.begin_version(None if profile is None else profile.drift)
+        self._judge_stable(live)
         self._show_version(live.policy.manifest.version, 1)
         self.set_fault(None)
 
@@ -120,14 +118,12 @@ class ServedPolicy:
         Raises:
             OverloadedError: So much is waiting that not even the heuristic is asked.
         """
-        if self.choose is not None and question.episode_ids is not None:
-            question.lives = self.choose(question.episode_ids, question.steps)
+        self._assign(question)
         self.batcher.submit(question)
 
     def answer_without_model(self, question: Question, reason: Reason) -> None:
         """Let the heuristic answer at once."""
-        if self.choose is not None and question.episode_ids is not None:
-            question.lives = self.choose(question.episode_ids, question.steps)
+        self._assign(question)
         self.batcher.answer_without_model(question, reason)
 
     def set_traffic(self, choose: Choose | None) -> None:
@@ -139,18 +135,36 @@ class ServedPolicy:
 
     def show_canary(self, live: Live | None) -> None:
         """Say which version is on trial."""
-        version = None if live is None else live.policy.manifest.version
-        if version == self._canary_shown:
+        version, shown = _version_of(live), _version_of(self._canary)
+        if version == shown:
             return
-        for each, value in ((self._canary_shown, 0.0), (version, 1.0)):
+        for each, value in ((shown, 0.0), (version, 1.0)):
             if each is not None:
                 labels = (self.name, "canary", str(each))
                 self._metrics.counter("dqn_policy_info", *labels).set(value)
-        self._canary_shown = version
+        self._canary = live
         if live is not None:
-            profile = live.policy.manifest.profile
-            maximum = None if profile is None else profile.absolute_q_maximum
-            self._q_health["canary"].begin_version(maximum)
+            self._judge_canary(live)
+
+    @property
+    def unprofiled(self) -> list[int]:
+        """Versions that serve and whose bundles say nothing of how they should look."""
+        serving = (self.batcher.live, self._canary)
+        manifests = [live.policy.manifest for live in serving if live is not None]
+        return [each.version for each in manifests if each.profile is None]
+
+    def set_live_profile(self, version: int, profile: Profile | None) -> None:
+        """Judge a version whose bundle has no profile by this one, made from its log; by none."""
+        if self._live_profiles.get(version) is profile:
+            return
+        if profile is None:
+            del self._live_profiles[version]
+        else:
+            self._live_profiles[version] = profile
+        if self.batcher.live is not None and version == self.live_version:
+            self._judge_stable(self.batcher.live)
+        if self._canary is not None and version == _version_of(self._canary):
+            self._judge_canary(self._canary)
 
     def set_fault(self, fault: str | None, absence: Reason = "no_model") -> None:
         """Say why the wanted version does not serve; None where it does."""
@@ -178,12 +192,36 @@ class ServedPolicy:
             "observation": self.declaration.observation.model_dump(mode="json"),
             "actions": self.declaration.actions.model_dump(mode="json"),
             "heuristic": self.declaration.heuristic.behaviour,
+            "profile": None if manifest is None else self._profile_source(manifest),
             "drift": self._drift.describe(),
         }
 
     def close(self) -> None:
         """Let the model's thread go."""
         self._executor.shutdown(wait=True)
+
+    def _profile_of(self, live: Live) -> Profile | None:
+        manifest = live.policy.manifest
+        return manifest.profile or self._live_profiles.get(manifest.version)
+
+    def _profile_source(self, manifest: Manifest) -> str | None:
+        if manifest.profile is not None:
+            return "bundle"
+        return "live" if manifest.version in self._live_profiles else None
+
+    def _judge_stable(self, live: Live) -> None:
+        profile = self._profile_of(live)
+        self._q_health["stable"].begin_version(_q_maximum(profile))
+        self._drift.begin_version(None if profile is None else profile.drift)
+
+    def _judge_canary(self, live: Live) -> None:
+        self._q_health["canary"].begin_version(_q_maximum(self._profile_of(live)))
+
+    def _assign(self, question: Question) -> None:
+        if self.choose is not None and question.episode_ids is not None:
+            placed = self.choose(question.episode_ids, question.steps)
+            question.lives = [each.live for each in placed]
+            question.salts = [each.salt for each in placed]
 
     def _show_version(self, version: int, value: float) -> None:
         self._metrics.counter("dqn_policy_info", self.name, "stable", str(version)).set(value)
@@ -196,6 +234,14 @@ class ServedPolicy:
         for each in ("no_model", "load_failed", "pinned"):
             gauge = self._metrics.counter("dqn_policy_degraded", self.name, each)
             gauge.set(float(self.is_degraded and each == reason))
+
+
+def _version_of(live: Live | None) -> int | None:
+    return None if live is None else live.policy.manifest.version
+
+
+def _q_maximum(profile: Profile | None) -> float | None:
+    return None if profile is None else profile.absolute_q_maximum
 
 
 def _explorer(declaration: PolicyDeclaration, rng: np.random.Generator) -> Explorer | None:

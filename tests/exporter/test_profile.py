@@ -5,8 +5,9 @@ import torch
 
 from contract.heuristics import ConstantHeuristic, RandomHeuristic
 from contract.manifest import Profile
+from contract.profile import summarise
 from exporter.graph import ServingGraph
-from exporter.profile import collect_greedy, heuristic_returns, make_profile, summarise
+from exporter.profile import collect_greedy, heuristic_returns, make_profile
 from tests.exporter.checkpoints import ENVIRONMENT_ID, checkpoint, network, observations
 from training.evaluate import Rollout
 
