@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from contract.declaration import Record
+from contract.declaration import Fact
 from contract.drift_reference import MIN_EPISODES, ColumnReference, Floats, bin_edges
 
 MIN_STEPS: Final = 8
@@ -26,7 +26,7 @@ _EARNING_SHARE: Final = 0.75
 _SMOOTHING: Final = 1.0
 
 
-class AuditReference(Record):
+class AuditReference(Fact):
     """What episodes returned, by how they did in something that the reward does not pay for."""
 
     edges: tuple[float, ...]
@@ -36,7 +36,7 @@ class AuditReference(Record):
     a tenth of the spread of all returns."""
 
 
-class ConductReference(Record):
+class ConductReference(Fact):
     """What the signs of training's episodes were, and the limits drawn from them."""
 
     reward_edges: tuple[float, ...]

@@ -31,6 +31,15 @@ class Record(BaseModel):
     )
 
 
+class Fact(Record):
+    """A value that is told and not ordered: fields that a later release has added are passed over.
+
+    What an older release must not pass over (a shape, a unit) stays in a `Record`, which refuses.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+
 class DeclarationError(Exception):
     """A `policy.toml` is missing or does not say what it must."""
 

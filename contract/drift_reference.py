@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from contract.declaration import Record
+from contract.declaration import Fact
 
 MIN_EPISODES: Final = 20
 """Fewer do not tell how much alike the rows of one episode are."""
@@ -22,7 +22,7 @@ _LEAST_BIN_VARIANCE: Final = 0.02
 Floats = npt.NDArray[np.float64]
 
 
-class ColumnReference(Record):
+class ColumnReference(Fact):
     """One column: its bins, and what a share of a bin is worth as evidence."""
 
     edges: tuple[float, ...] = Field(max_length=9)
@@ -50,7 +50,7 @@ class ColumnReference(Record):
         return self
 
 
-class DriftReference(Record):
+class DriftReference(Fact):
     """The columns of each signal; a signal without columns is not watched."""
 
     observations: tuple[ColumnReference, ...] = ()

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from contract.assignment import Split, with_split
 from contract.ledger import Entry
-from contract.plan import RolloutPlan, Stage
+from contract.plan import RolloutPlan, Stage, plan_of
 from contract.rollout import Lease, Outcome, PolicyState, Rollout
 
 SETTLE_SECONDS: Final = 1.0
@@ -16,14 +16,21 @@ read it by then."""
 
 
 def fold(entries: Iterable[Entry], states: dict[str, PolicyState]) -> dict[str, PolicyState]:
-    """The states after these entries; an action that changes no state is passed over."""
+    """The states after these entries; an action that changes no state is passed over.
+
+    So is an entry that cannot be understood, which a later release may have written: the state
+    names it, and what follows it is followed.
+    """
     states = dict(states)
     for entry in entries:
         apply = _ACTIONS.get(entry.action)
         if apply is None:
             continue
         state = states.get(entry.policy, PolicyState())
-        changed = apply(state, entry, time_of(entry))
+        try:
+            changed = apply(state, entry, time_of(entry))
+        except (ValueError, KeyError, TypeError):
+            changed = replace(state, not_understood=entry.position)
         if changed is not state:
             states[entry.policy] = replace(changed, changed_at=entry.at)
     return states
@@ -79,7 +86,7 @@ def _canary(state: PolicyState, entry: Entry, now: float) -> PolicyState:
         return state
     state = _closed(state, "aborted", now)
     stable = state.stable or 0
-    plan = RolloutPlan.model_validate(entry.details["plan"])
+    plan = plan_of(entry.details)
     rollout_id = str(entry.details["rollout_id"])
     trial = _opened("canary", rollout_id, entry.version, stable, plan, now)
     split = Split(now + SETTLE_SECONDS, stable, entry.version, trial.share, rollout_id)
@@ -151,7 +158,7 @@ def _register(state: PolicyState, entry: Entry, now: float) -> PolicyState:
 
 
 def _plan(state: PolicyState, entry: Entry, now: float) -> PolicyState:
-    return replace(state, plan=RolloutPlan.model_validate(entry.details["plan"]))
+    return replace(state, plan=plan_of(entry.details))
 
 
 _ACTIONS: Final[dict[str, Callable[[PolicyState, Entry, float], PolicyState]]] = {

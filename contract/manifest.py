@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 from contract.conduct import ConductReference
 from contract.declaration import (
     ActionSpec,
+    Fact,
     ObservationSpec,
     PolicyDeclaration,
     Record,
@@ -29,7 +30,7 @@ class ManifestError(Exception):
     """A manifest is not one, or is of a format this release does not read."""
 
 
-class Distribution(Record):
+class Distribution(Fact):
     """A one-dimensional sample, summarised."""
 
     count: int = Field(ge=0)
@@ -41,7 +42,7 @@ class Distribution(Record):
     """The nine inner deciles."""
 
 
-class Profile(Record):
+class Profile(Fact):
     """How the policy behaved in its training environment: what drift and falls are judged by."""
 
     episode_return: Distribution
@@ -80,7 +81,7 @@ class RewardTransform(Record):
         return reward * self.scale
 
 
-class Lineage(Record):
+class Lineage(Fact):
     """Whence the bundle came."""
 
     created_at: str
@@ -98,7 +99,7 @@ class Lineage(Record):
     training_steps: int | None = None
 
 
-class Parity(Record):
+class Parity(Fact):
     """How near the exported graph is to the network it came from."""
 
     batches: tuple[int, ...]
@@ -109,7 +110,7 @@ class Parity(Record):
     """Rows whose two best actions lie closer than the tolerance; only they may differ."""
 
 
-class Manifest(Record):
+class Manifest(Fact):
     """Everything a bundle promises."""
 
     format_version: Literal[1] = 1
@@ -154,7 +155,8 @@ def decode_manifest(content: bytes) -> Manifest:
     """Read `manifest.json`.
 
     Raises:
-        ManifestError: It is not JSON, misses or adds a field, or is of another format.
+        ManifestError: It is not JSON, misses a field, says of observations, actions or rewards what
+            this release does not know, or is of another format.
     """
     try:
         document = msgspec.json.decode(content)

@@ -2,7 +2,7 @@
 
 import tomllib
 from itertools import pairwise
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import msgspec
 from pydantic import Field, ValidationError, model_validator
@@ -68,6 +68,15 @@ class RolloutPlan(Record):
         if self.judge_away_hold_seconds > self.judge_away_stop_seconds:
             raise ValueError("judge_away_hold_seconds must not exceed judge_away_stop_seconds")
         return self
+
+
+def plan_of(details: dict[str, Any]) -> RolloutPlan:
+    """The plan in the details of a ledger entry; fields of a later release are passed over.
+
+    Raises:
+        ValueError: There is none, or it says what this release does not know.
+    """
+    return RolloutPlan.model_validate(details.get("plan"), extra="ignore")
 
 
 def decode_plan(content: bytes, *, is_toml: bool = False) -> RolloutPlan:

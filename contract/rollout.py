@@ -80,6 +80,8 @@ class PolicyState:
     splits: tuple[Split, ...] = ()
     """Oldest first."""
     changed_at: str | None = None
+    not_understood: int | None = None
+    """Position of the last entry that this release could make nothing of."""
 
     @property
     def open_rollout(self) -> Rollout | None:

@@ -201,6 +201,12 @@ class Server:
                 found.append(f"{served.name}: pinned to the heuristic by an operator")
             elif served.fault is not None:
                 found.append(f"{served.name}: {served.fault}")
+            position = self.rollout.state(served.name).not_understood
+            if position is not None:
+                found.append(
+                    f"{served.name}: entry {position} of the ledger is not understood here; "
+                    "a later release may have written it"
+                )
         if not self.policies:
             found.append(f"no policy is declared in {self.settings.policies}")
         if self.spool.refusal is not None:

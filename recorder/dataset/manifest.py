@@ -5,7 +5,7 @@ from typing import Final, Literal, Self
 import msgspec
 from pydantic import Field, ValidationError
 
-from contract.declaration import Record, first_fault
+from contract.declaration import Fact, first_fault
 from recorder.dataset.frames import FrameLayout
 
 FORMAT_VERSION: Final = 1
@@ -16,21 +16,21 @@ class DatasetError(Exception):
     """A dataset, or a part of one, is missing or is not what was sealed."""
 
 
-class SourceShard(Record):
+class SourceShard(Fact):
     """A raw shard that was read to make a part."""
 
     number: int = Field(ge=1)
     sha256: str
 
 
-class PartFile(Record):
+class PartFile(Fact):
     """One file of a part."""
 
     size_bytes: int = Field(ge=0)
     sha256: str
 
 
-class PartManifest(Record):
+class PartManifest(Fact):
     """Everything that must be known of a part without opening its tables."""
 
     format_version: Literal[1] = FORMAT_VERSION

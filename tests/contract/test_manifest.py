@@ -45,7 +45,7 @@ def test_manifest_is_laid_out_for_a_reader_of_diffs() -> None:
         ("q_bound", -1, "q_bound"),
         ("floor", "Infinity", "floor: .* finite number, found 'Infinity'"),
         ("sha256", ["x"], "sha256: .* dictionary"),
-        ("surprise", 1, "surprise: Extra inputs"),
+        ("actions", {"count": 2, "surprise": 1}, "actions.surprise: Extra inputs"),
     ],
 )
 def test_impossible_manifest_is_refused_by_name(field: str, value: object, message: str) -> None:
