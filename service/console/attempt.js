@@ -7,6 +7,8 @@ const TYPED_BY_HAND = 64;
 
 let described = null;
 
+const label = (action) => described.actions.labels?.[action] ?? `action ${action}`;
+
 function filled(shape, value) {
   return shape.length ? Array.from({ length: shape[0] }, () => filled(shape.slice(1), value)) : value;
 }
@@ -20,6 +22,10 @@ export function prepareAttempt(policy) {
   byId("observation").value = size <= TYPED_BY_HAND ? JSON.stringify(filled(shape, 0)) : "0";
   const hint = size <= TYPED_BY_HAND ? "" : " One number fills all of it.";
   byId("observation-hint").textContent = `JSON of shape [${shape.join(", ")}], ${dtype}.${hint}`;
+  byId("mask").hidden = !policy.actions.masked;
+  fill("legal", ...Array.from({ length: policy.actions.masked ? policy.actions.count : 0 }, (_, action) =>
+    element("label", {}, element("input", { type: "checkbox", checked: "" }), ` ${action}, ${label(action)}`),
+  ));
   fill("answer");
 }
 
@@ -40,6 +46,9 @@ async function ask(event) {
   }
   try {
     const body = { policy: described.policy, observations: [observation], include_q_values: true };
+    if (described.actions.masked) {
+      body.action_masks = [[...byId("legal").querySelectorAll("input")].map((box) => box.checked)];
+    }
     showAnswer(await call("v1/actions", body));
   } catch (error) {
     const said = error.status ? error.message : "The server could not be reached.";
@@ -48,7 +57,6 @@ async function ask(event) {
 }
 
 function showAnswer(told) {
-  const label = (action) => described.actions.labels?.[action] ?? `action ${action}`;
   const [action] = told.actions;
   const by = told.answered_by[0];
   const q_values = told.q_values?.[0];
@@ -61,12 +69,12 @@ function showAnswer(told) {
       ["Decision", told.decision_id],
     ]),
   ];
-  if (q_values) children.push(qTable(q_values, action, label));
+  if (q_values) children.push(qTable(q_values, action));
   else children.push(element("p", { class: "faint" }, "The heuristic has no Q-values."));
   fill("answer", element("div", { class: "result" }, ...children));
 }
 
-function qTable(q_values, action, label) {
+function qTable(q_values, action) {
   const least = Math.min(...q_values);
   const spread = Math.max(...q_values) - least || 1;
   const rows = q_values.map((value, index) =>

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from contract.declaration import ActionSpec
 from tests import builders
 from tests.service.running import Running, promote, running, settings_for, wait_until
 
@@ -48,6 +49,18 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def service(data: Path) -> Iterator[Running]:
     with running(settings_for(data, grafana_url="http://localhost:3000")) as started:
+        policy = "/v1/policies/cartpole"
+        wait_until(lambda: started.client.get(policy).json()["stable"] == 1, "version 1 serves")
+        yield started
+
+
+@pytest.fixture
+def masked(tmp_path: Path) -> Iterator[Running]:
+    """A policy some of whose actions may not be legal."""
+    actions = ActionSpec(count=2, labels=("left", "right"), masked=True)
+    builders.write_policy(tmp_path / "policies", builders.declaration(actions=actions))
+    promote(tmp_path)
+    with running(settings_for(tmp_path)) as started:
         policy = "/v1/policies/cartpole"
         wait_until(lambda: started.client.get(policy).json()["stable"] == 1, "version 1 serves")
         yield started

@@ -51,6 +51,28 @@ def test_an_observation_is_tried_by_hand_with_its_q_values(
     assert "-0.39" in reader.text("#answer tbody tr:last-child")
 
 
+def test_an_observation_is_tried_with_actions_that_are_not_legal(
+    masked: Running, reader: Reader
+) -> None:
+    reader.open(masked.port)
+    reader.wait_for_text("#legal", "0, left")
+    reader.page.fill("#observation", "[0, 0, -0.1, -0.1]")
+    reader.page.click("#try button")
+    reader.wait_for_text("#answer", "0, left")
+    reader.page.get_by_label("0, left").uncheck()
+    reader.page.click("#try button")
+    reader.wait_for_text("#answer", "1, right")
+    reader.page.get_by_label("1, right").uncheck()
+    reader.page.click("#try button")
+    reader.wait_for_text("#answer .fault", "legal")
+
+
+def test_who_has_no_mask_is_not_asked_for_one(service: Running, reader: Reader) -> None:
+    reader.open(service.port)
+    reader.wait_for_text("#observation-hint", "[4]")
+    assert not reader.page.is_visible("#mask")
+
+
 def test_a_canary_is_started_paused_promoted_and_rolled_back_each_with_a_reason(
     service: Running, reader: Reader
 ) -> None:
