@@ -4,6 +4,7 @@ from grafana_foundation_sdk.builders import dashboard
 
 from dashboards.grafana.boards import board
 from dashboards.grafana.panels import Panel, Query, Step, graph
+from dashboards.grafana.retraining import retraining
 
 
 def data_loop() -> dashboard.Dashboard:
@@ -11,8 +12,8 @@ def data_loop() -> dashboard.Dashboard:
     return board(
         "DQN data loop",
         "dqn-data-loop",
-        "What joins, what waits, what is sealed.",
-        {"Joining": _joining(), "Sealing": _sealing()},
+        "What joins, what waits, what is sealed, what is learned from it.",
+        {"Joining": _joining(), "Sealing": _sealing(), "Retraining": retraining()},
     )
 
 

@@ -10,6 +10,7 @@ import yaml
 from recorder.metrics import RecorderMetrics
 from recorder.reward_health_metrics import HealthMetrics
 from recorder.rollout_metrics import RolloutMetrics
+from retraining.metrics import RetrainingMetrics
 from service.metrics import exported_names
 
 ROOT: Final = Path(__file__).parents[2]
@@ -59,12 +60,12 @@ def panel_queries() -> list[PanelQuery]:
 
 
 def exported_series() -> set[str]:
-    """Every name that the service or the recorder exports, with the suffixes of histograms."""
+    """Every name that service, recorder or retraining exports, with the suffixes of histograms."""
     registry = RecorderMetrics().registry
     HealthMetrics(registry)
     RolloutMetrics(registry)
     names = exported_names()
-    for family in registry.collect():
+    for family in (*registry.collect(), *RetrainingMetrics("any").registry.collect()):
         match family.type:
             case "histogram":
                 names |= {f"{family.name}_{suffix}" for suffix in ("bucket", "count", "sum")}
