@@ -14,6 +14,8 @@ from benchmarks.report import RESULTS_FOLDER
 README: Final = Path(__file__).parents[1] / "README.md"
 _BLOCK: Final = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 _RATE: Final = ": requests/s"
+_ANSWERED: Final = ": by the model"
+_CROSSING: Final = ", from crossing"
 _RIVALS: Final = ("mosec", "triton", "kserve", "mlserver", "litserve", "bentoml", "ray", "probe")
 
 Result = Mapping[str, Any]
@@ -26,7 +28,7 @@ def main() -> None:
 
 def refreshed(readme: str) -> str:
     """The README with every block of figures as the result files say."""
-    tables = {"serving": serving_table, "goals": goals_table}
+    tables = {"serving": serving_table, "goals": goals_table, "drill": drill_table}
 
     def replace(block: re.Match[str]) -> str:
         return f"{block[1]}{tables[block[2]](read_results())}\n{block[3]}"
@@ -65,6 +67,41 @@ def serving_table(results: Mapping[str, Result]) -> str:
     return "\n".join(lines)
 
 
+def drill_table(results: Mapping[str, Result]) -> str:
+    """An incident a row: what told of it and how soon, who answered, what the rollout did."""
+    figures: Sequence[Result] = results["drill"]["figures"]
+    names = [each["figure"] for each in figures]
+    lines = [
+        _row(["incident", "alert, after its limit was crossed", "episodes", "answered", "rollout"]),
+        _row(["---"] * 5),
+    ]
+    for name in names:
+        if not name.endswith(_ANSWERED):
+            continue
+        incident = name.removesuffix(_ANSWERED)
+        alerts = [
+            each.removeprefix(f"{incident}: ").removesuffix(_CROSSING)
+            for each in names
+            if each.startswith(f"{incident}: ") and each.endswith(_CROSSING)
+        ]
+        told = [
+            f"`{alert}` {_value(f'{incident}: {alert}{_CROSSING}', figures):.1f} s"
+            for alert in alerts
+        ]
+        episodes = [
+            f"{_value(f'{incident}: {alert}, finished episodes', figures):.0f}" for alert in alerts
+        ]
+        cells = [
+            incident,
+            "<br>".join(told) or "refused at once",
+            "<br>".join(episodes),
+            _answered(incident, figures),
+            _rollout(incident, names),
+        ]
+        lines.append(_row(cells))
+    return "\n".join(lines)
+
+
 def goals_table(results: Mapping[str, Result]) -> str:
     """How many of its goals each benchmark meets, and which it does not."""
     lines = [_row(["command", "goals met", "missed"]), _row(["---"] * 3)]
@@ -80,6 +117,24 @@ def goals_table(results: Mapping[str, Result]) -> str:
         command = result["command"]
         lines.append(_row([f"`{command}`", f"{len(judged) - len(missed)} of {len(judged)}", told]))
     return "\n".join(lines)
+
+
+def _answered(incident: str, figures: Sequence[Result]) -> str:
+    """Shares of the rows: the model's, then the heuristic's by reason."""
+    heuristic = f"{incident}: by the heuristic, "
+    shares = [f"model {_value(f'{incident}{_ANSWERED}', figures):.1%}"]
+    shares += [
+        f"{each['figure'].removeprefix(heuristic)} {each['value']:.1%}"
+        for each in figures
+        if each["figure"].startswith(heuristic)
+    ]
+    return ", ".join(shares)
+
+
+def _rollout(incident: str, names: Sequence[str]) -> str:
+    """What became of the trial, without the sentence that says why."""
+    start = f"{incident}: rollout "
+    return next(name for name in names if name.startswith(start)).removeprefix(start).split(":")[0]
 
 
 def _goal(figure: Result) -> str:

@@ -9,24 +9,30 @@ import numpy.typing as npt
 from onnx import TensorProto, helper, numpy_helper
 
 from contract.bundle import Golden, write_bundle
-from contract.conduct import make_reference, observation_cells
 from contract.declaration import ActionSpec, ObservationSpec, PolicyDeclaration, write_declaration
-from contract.drift_reference import DriftReference, make_columns
 from contract.heuristics import ConstantHeuristic
 from contract.manifest import (
     ACTIONS,
     FEATURES,
     OBSERVATIONS,
     Q_VALUES,
-    Distribution,
     Lineage,
     Manifest,
     Profile,
 )
+from contract.profile import Played, sum_up
 
 POLICY: Final = "cartpole"
 EPISODE_STEPS: Final = 50
+PAYS: Final = (0.9, 1.1)
+"""What a step pays, the same through an episode: returns vary by a tenth of their mean."""
 WELL, EXPLODED, OVERFLOWING, SLOW, NOT_A_NUMBER = 1, 2, 3, 4, 5
+
+DECLARATION: Final = PolicyDeclaration(
+    observation=ObservationSpec(shape=(4,)),
+    actions=ActionSpec(count=2),
+    heuristic=ConstantHeuristic(action=1),
+)
 
 _WEIGHTS: Final = np.array([[0, 0, -3, -1], [0, 0, 3, 1]], dtype=np.float32)
 _BIAS: Final = np.float32(25.0)
@@ -38,42 +44,23 @@ Array = npt.NDArray[Any]
 
 
 def write_versions(repository: Path) -> None:
-    """The policy and its five versions; none is promoted."""
-    declaration = PolicyDeclaration(
-        observation=ObservationSpec(shape=(4,)),
-        actions=ActionSpec(count=2),
-        heuristic=ConstantHeuristic(action=1),
-    )
+    """The policy and all its versions but the exploded one; none is promoted."""
     folder = repository / POLICY
     folder.mkdir(parents=True)
-    write_declaration(folder, declaration)
+    write_declaration(folder, DECLARATION)
     profile = _profile()
     # So near zero that even a gain of 1e40 stays finite: its fault shows in traffic only.
     quiet = (np.random.default_rng(0).standard_normal((5, 4)) * 1e-3).astype(np.float32)
     for version, factor, gain, num_layers in (
         (WELL, 1.0, 1.0, 0),
-        (EXPLODED, 3000.0, 1.0, 0),
         (OVERFLOWING, 1e20, 1e20, 0),
         (SLOW, 1.0, 1.0, _SLOW_LAYERS),
         (NOT_A_NUMBER, float("nan"), 1.0, 0),
     ):
-        manifest = Manifest(
-            policy=POLICY,
-            version=version,
-            observation=declaration.observation,
-            actions=declaration.actions,
-            outputs=(ACTIONS, Q_VALUES, FEATURES),
-            num_features=4,
-            opset=_OPSET,
-            discount=0.99,
-            q_bound=None if version == OVERFLOWING else 100.0,
-            heuristic_behaviour=declaration.heuristic.behaviour,
-            floor=10.0,
-            profile=profile,
-            lineage=Lineage(created_at="2026-01-01T00:00:00Z", source="drill"),
-            sha256={},
-        )
         q_values = (quiet @ (_WEIGHTS * np.float32(factor)).T + _BIAS) * np.float32(gain)
+        manifest = make_manifest(version, profile)
+        if version == OVERFLOWING:
+            manifest = manifest.model_copy(update={"q_bound": None})
         write_bundle(
             folder / str(version),
             manifest,
@@ -81,6 +68,26 @@ def write_versions(repository: Path) -> None:
             golden=Golden(quiet, np.nan_to_num(q_values).astype(np.float32)),
             card=f"# {POLICY} v{version}\n",
         )
+
+
+def make_manifest(version: int, profile: Profile) -> Manifest:
+    """What every version promises, whether it keeps it or not."""
+    return Manifest(
+        policy=POLICY,
+        version=version,
+        observation=DECLARATION.observation,
+        actions=DECLARATION.actions,
+        outputs=(ACTIONS, Q_VALUES, FEATURES),
+        num_features=4,
+        opset=_OPSET,
+        discount=0.99,
+        q_bound=100.0,
+        heuristic_behaviour=DECLARATION.heuristic.behaviour,
+        floor=10.0,
+        profile=profile,
+        lineage=Lineage(created_at="2026-01-01T00:00:00Z", source="drill"),
+        sha256={},
+    )
 
 
 def balance(observation: Array) -> int:
@@ -150,27 +157,15 @@ def _profile() -> Profile:
             is_over, length = terminated or truncated, length + 1
         lengths.append(length)
     seen, steps = np.array(observations), np.array(lengths)
-    rewards, q_values = np.ones(len(actions)), seen @ _WEIGHTS.T + _BIAS
-    columns = make_columns(seen, steps)
-    return Profile(
-        episode_return=_distribution(steps.astype(np.float64)),
-        episode_length=_distribution(steps.astype(np.float64)),
-        reward=_distribution(rewards),
-        max_q=_distribution(q_values.max(axis=1)),
-        absolute_q_maximum=float(np.abs(q_values).max()),
-        num_observations=len(actions),
-        drift=DriftReference(
-            observations=columns, features=columns, q_values=make_columns(q_values, steps)
-        ),
-        conduct=make_reference(rewards, np.array(actions), observation_cells(seen, columns), steps),
+    pays = np.resize(PAYS, len(steps))
+    played = Played(
+        observations=seen,
+        cells=None,
+        q_values=(seen @ _WEIGHTS.T + _BIAS).astype(np.float32),
+        features=seen,
+        actions=np.array(actions, dtype=np.int64),
+        rewards=np.repeat(pays, steps),
+        returns=pays * steps,
+        lengths=steps,
     )
-
-
-def _distribution(values: npt.NDArray[np.float64]) -> Distribution:
-    return Distribution(
-        count=len(values),
-        mean=float(values.mean()),
-        sd=float(values.std()),
-        minimum=float(values.min()),
-        maximum=float(values.max()),
-    )
+    return sum_up(played, None)

@@ -17,11 +17,16 @@ from typing import Any, Final
 import httpx
 import yaml
 
-from benchmarks.drill.scaled_rules import write_scaled
+from benchmarks.drill.bundles import POLICY
+from benchmarks.drill.scaled_rules import AlertRule, read_alerts, write_scaled
 from benchmarks.serving.processes import free_port, listens, server_process
 
 _RULES: Final = Path("dashboards/prometheus/rules")
 _START_SECONDS: Final = 120.0
+
+SCRAPE_SECONDS: Final = 1
+"""And between evaluations of the rules."""
+_STEP_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Notice:
     name: str
     is_firing: bool
     at: float
-    """On `time.monotonic`."""
+    """Unix seconds."""
 
 
 @dataclass
@@ -58,18 +63,35 @@ class Site:
     prometheus: str
     pager: Pager
     redis_pid: int
+    alerts: dict[str, AlertRule]
 
-    def promote(self, version: int, policy: str, *, is_first: bool = False) -> int:
-        """Let a version serve; the service's status."""
-        body = {"version": version, "why": "the drill", "first": is_first}
-        url = f"{self.service}/v1/policies/{policy}/promote"
-        return httpx.post(url, json=body, timeout=60.0).status_code
+    def operate(self, action: str, **body: Any) -> int:
+        """Call one of the operator's ways in; the service's status."""
+        url = f"{self.service}/v1/policies/{POLICY}/{action}"
+        return httpx.post(url, json={"why": "the drill", **body}, timeout=60.0).status_code
 
-    def firing(self) -> set[str]:
-        """Alerts that Prometheus fires now."""
+    def rollout(self) -> dict[str, Any]:
+        """The trial that is open, else the last one."""
+        url = f"{self.service}/v1/policies/{POLICY}/rollout/verdict"
+        found: dict[str, Any] = httpx.get(url, timeout=10.0).json()
+        return found
+
+    def crossed_at(self, alert: str, begin: float, end: float) -> float | None:
+        """When what was scraped first was beyond an alert's limit; Unix seconds."""
+        asked = {"query": self.alerts[alert].expr, "start": str(begin), "end": str(end)}
+        answer = httpx.get(
+            f"{self.prometheus}/api/v1/query_range",
+            params={**asked, "step": str(_STEP_SECONDS)},
+            timeout=30.0,
+        ).json()
+        found = [float(series["values"][0][0]) for series in answer["data"]["result"]]
+        # Before the first step at which it held, so that nothing is gained by the grid.
+        return min(found) - _STEP_SECONDS if found else None
+
+    def ringing(self) -> set[str]:
+        """Alerts that Prometheus fires now, or is about to."""
         answer = httpx.get(f"{self.prometheus}/api/v1/alerts", timeout=10.0).json()
-        alerts = answer["data"]["alerts"]
-        return {each["labels"]["alertname"] for each in alerts if each["state"] == "firing"}
+        return {each["labels"]["alertname"] for each in answer["data"]["alerts"]}
 
     def stop_redis(self) -> int:
         """Redis answers nobody, and keeps its connections: what a hung machine looks like."""
@@ -131,17 +153,20 @@ def site(folder: Path) -> Iterator[Site]:
         pager = stack.enter_context(_pager())
         alertmanager = stack.enter_context(_alertmanager(folder, pager[1]))
         ports = {"dqn": service_port, "dqn-recorder": recorder_port}
-        prometheus = stack.enter_context(_prometheus(folder, ports, alertmanager))
-        yield Site(url, prometheus, pager[0], redis)
+        (folder / "rules").mkdir()
+        rules = write_scaled(_RULES, folder / "rules")
+        prometheus = stack.enter_context(_prometheus(folder, rules, ports, alertmanager))
+        yield Site(url, prometheus, pager[0], redis, read_alerts(rules))
 
 
 @contextmanager
-def _prometheus(folder: Path, ports: dict[str, int], alertmanager: int) -> Iterator[str]:
-    port = free_port()
-    (folder / "rules").mkdir()
+def _prometheus(
+    folder: Path, rules: list[Path], ports: dict[str, int], alertmanager: int
+) -> Iterator[str]:
+    port, interval = free_port(), f"{SCRAPE_SECONDS}s"
     configuration = {
-        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-        "rule_files": [str(path) for path in write_scaled(_RULES, folder / "rules")],
+        "global": {"scrape_interval": interval, "evaluation_interval": interval},
+        "rule_files": list(map(str, rules)),
         "alerting": {
             "alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{alertmanager}"]}]}]
         },
@@ -205,7 +230,7 @@ def _pager() -> Iterator[tuple[Pager, int]]:
             for alert in told["alerts"]:
                 is_firing = alert["status"] == "firing"
                 name = alert["labels"]["alertname"]
-                pager.notices.append(Notice(name, is_firing, time.monotonic()))
+                pager.notices.append(Notice(name, is_firing, time.time()))
             self.send_response(200)
             self.end_headers()
 

