@@ -60,7 +60,10 @@ def diagnose(serve_flags: Sequence[str], prometheus: str | None) -> Iterator[Fin
         return
     yield ok("settings", "are valid")
     yield check_keys(settings)
-    yield check_port(settings.host, settings.port)
+    agents = (settings.host, settings.port)
+    probed = settings.admin or agents
+    for host, port in dict.fromkeys((agents, probed)):
+        yield check_port(host, port, probed)
     yield from check_host(settings.workers)
     yield from check_data(settings.data, settings.disk_free_share, settings.spool_max_bytes)
     yield from check_repository(settings.policies, settings.allowed_heuristics)

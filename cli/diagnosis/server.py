@@ -11,17 +11,25 @@ from cli.diagnosis.finding import Finding, fault, ok, warning
 _TIMEOUT_SECONDS: Final = 3.0
 
 
-def check_port(host: str, port: int) -> Finding:
-    """Whether the port is free, or ours already."""
+def check_port(host: str, port: int, probed: tuple[str, int]) -> Finding:
+    """Whether the port is free, or ours already.
+
+    Args:
+        host: To listen on.
+        port: Likewise.
+        probed: Host and port at which a server with these settings answers probes.
+    """
     check = f"port {port}"
     try:
-        with socket.create_server((host, port)):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, port), family=family):
             return ok(check, "free")
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-    reached = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+    reached = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(probed[0], probed[0])
+    url = httpx.URL(scheme="http", host=reached, port=probed[1], path="/readyz")
     try:
-        answer = httpx.get(f"http://{reached}:{port}/readyz", timeout=_TIMEOUT_SECONDS).json()
+        answer = httpx.get(url, timeout=_TIMEOUT_SECONDS).json()
         is_ready, why = bool(answer["ready"]), answer["why"]
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
         return fault(

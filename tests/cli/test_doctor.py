@@ -116,16 +116,29 @@ def test_a_policy_that_nobody_promoted_is_a_warning(tmp_path: Path) -> None:
 def test_a_port_that_somebody_else_holds_is_a_fault() -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
-        found = check_port("127.0.0.1", port)
+        found = check_port("127.0.0.1", port, ("127.0.0.1", port))
     assert found.state == "fault"
 
 
-def test_a_server_of_ours_on_the_port_is_not_a_fault(data: Path) -> None:
-    with process(data) as started:
+@pytest.mark.parametrize("apart", [[], ["--admin-listen=127.0.0.1:0"]])
+def test_a_server_of_ours_on_the_port_is_not_a_fault(data: Path, apart: list[str]) -> None:
+    with process(data, *apart) as started:
         started.wait_until_ready()
-        found = check_port("127.0.0.1", started.client.base_url.port or 0)
-    assert found.state == "ok", found
-    assert "ready" in found.found
+        agents = int(started.client.base_url.port or 0)
+        probed = ("127.0.0.1", int(started.admin_url.rpartition(":")[2]))
+        for port in (agents, probed[1]):
+            found = check_port("127.0.0.1", port, probed)
+            assert found.state == "ok", found
+            assert "ready" in found.found
+
+
+def test_both_ports_are_looked_at(data: Path) -> None:
+    agents, operators = free_port(), free_port()
+    found = diagnose(
+        [f"--data={data}", f"--port={agents}", f"--admin-listen=[::1]:{operators}"], None
+    )
+    looked_at = [(each.check, each.state) for each in found if each.check.startswith("port")]
+    assert looked_at == [(f"port {agents}", "ok"), (f"port {operators}", "ok")]
 
 
 def test_a_keys_file_that_others_may_write_is_a_fault(data: Path) -> None:
