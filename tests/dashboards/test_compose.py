@@ -28,7 +28,7 @@ def test_the_stack_is_what_the_files_in_it_name() -> None:
         for target in each["targets"]
     ]
     told = prometheus["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]
-    assert {"service:8000", "recorder:8001"} <= set(scraped)
+    assert {"service:8002", "recorder:8001"} <= set(scraped)
     assert told == ["alertmanager:9093"]
 
 

@@ -183,12 +183,34 @@ def test_steps_of_an_episode_go_to_one_replica_and_nothing_else_is_tied() -> Non
 def test_prometheus_scrapes_each_pod_once() -> None:
     monitor = find("production", "ServiceMonitor", "dqn")["spec"]
     wanted = monitor["selector"]["matchLabels"].items()
+    asked = {endpoint["port"] for endpoint in monitor["endpoints"]}
     scraped = [
-        each["metadata"]["name"]
+        (each["metadata"]["name"], port["name"])
         for each in RENDERED["production"]
         if each["kind"] == "Service" and wanted <= each["metadata"].get("labels", {}).items()
+        for port in each["spec"]["ports"]
+        if port["name"] in asked
     ]
-    assert sorted(scraped) == ["dqn", "dqn-recorder"]
+    assert sorted(scraped) == [("dqn", "admin"), ("dqn-recorder", "metrics")]
+
+
+@each_overlay
+def test_agents_do_not_reach_the_port_of_operators(name: str) -> None:
+    (serving,) = pod_specs(RENDERED[name])["dqn"]["containers"]
+    ports = {port["name"]: port["containerPort"] for port in serving["ports"]}
+    settings = find(name, "ConfigMap", "dqn-serving")["data"]
+    assert settings["DQN_SERVE_ADMIN_LISTEN"] == f"0.0.0.0:{ports['admin']}"
+    reached: dict[str, set[str]] = {}
+    for rule in find(name, "NetworkPolicy", "dqn-serving")["spec"]["ingress"]:
+        for peer in rule["from"]:
+            for label in peer.get("namespaceSelector", {}).get("matchLabels", {"own": ""}):
+                reached.setdefault(label, set()).update(port["port"] for port in rule["ports"])
+    assert reached == {
+        "own": {"http", "admin"},
+        "dqn-serving/agents": {"http"},
+        "dqn-serving/operators": {"admin"},
+        "dqn-serving/monitoring": {"admin"},
+    }
 
 
 def test_alerts_and_dashboards_are_those_of_the_folder() -> None:
