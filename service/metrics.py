@@ -129,6 +129,7 @@ FAMILIES: Final = (
     Family(
         "dqn_guardrails_fired_total", "counter", "Canaries that a worker took off.", ("policy",)
     ),
+    Family("dqn_ledger_entries", "max", "Changes in the ledger, by what.", ("policy", "action")),
     Family("dqn_shadow_rows_total", "counter", "Rows that the shadow was asked of.", ("policy",)),
     Family(
         "dqn_shadow_disagreements_total", "counter", "Rows where the shadow would act otherwise.",

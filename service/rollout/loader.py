@@ -33,6 +33,7 @@ from service.inference.proof import check_declared, prove, prove_in_child
 from service.inference.served import ServedPolicy
 from service.metrics import Metrics
 from service.rollout.conduct import CONDUCT_SECONDS, Conduct
+from service.rollout.ledger_gauges import LedgerGauges
 from service.rollout.rollout import Rollout
 
 Stamp = tuple[tuple[str, int, int], ...]
@@ -82,6 +83,7 @@ class Loader:
         self._checked: dict[str, Live] = {}
         """What was proven last, most often to be promoted at once."""
         self._conducts: dict[str, Conduct] = {}
+        self._ledger_gauges = LedgerGauges(metrics)
         self._why_not: dict[tuple[str, int], str] = {}
         self._looking = asyncio.Lock()
         self.faults: dict[str, str] = {}
@@ -102,6 +104,7 @@ class Loader:
                     await self._bring_to(served, state.stable)
                 await self._keep_warm(served, state)
                 self._conduct(served).apply(state, self.warm(served.name))
+            self._ledger_gauges.show(self._policies, self._rollout.entries)
             await asyncio.to_thread(self._tell)
 
     def pause_seconds(self, longest: float) -> float:
