@@ -15,6 +15,7 @@ from rich.table import Table
 from cli.ago import ago
 from contract.bundle import BundleError, read_bundle
 from contract.records import DecisionBatch
+from contract.stacks import Histories
 from recorder.shards import (
     ShardError,
     raw_folder,
@@ -81,20 +82,23 @@ def replay(policy: Policy, batches: Iterable[DecisionBatch]) -> Replayed:
 
     Args:
         policy: The version, opened here.
-        batches: As they were logged; what has other shapes than the version takes is passed over.
+        batches: As they were logged, in order. What has other shapes than the version takes is
+            passed over, and so are stacks of which frames are missing.
     """
     rows = disagreements = fallbacks = 0
     gaps: list[float] = []
     seconds = 0.0
     manifest = policy.manifest
+    histories = Histories()
     for batch in batches:
-        chosen = _model_rows(batch)
-        observations = batch.observations.array()
-        if observations.shape[1:] != manifest.observation.shape or not len(chosen):
+        seen = dict(zip(*histories.whole_rows(batch), strict=True))
+        shape = manifest.observation.shape
+        chosen = [row for row in _model_rows(batch) if row in seen and seen[row].shape == shape]
+        if not chosen:
             continue
         masks = None if batch.action_masks is None else batch.action_masks.array()[chosen]
         began_at = time.perf_counter()
-        decided = policy.decide(observations[chosen], masks)
+        decided = policy.decide(np.stack([seen[row] for row in chosen]), masks)
         seconds += time.perf_counter() - began_at
         rows += len(chosen)
         disagreements += int((decided.actions != batch.actions.array()[chosen]).sum())
@@ -112,15 +116,12 @@ def replay(policy: Policy, batches: Iterable[DecisionBatch]) -> Replayed:
     )
 
 
-def _model_rows(batch: DecisionBatch) -> "np.ndarray[tuple[int], np.dtype[np.intp]]":
+def _model_rows(batch: DecisionBatch) -> list[int]:
     """Places of the rows that a model answered greedily: what was drawn at random says nothing."""
     index = batch.answered_by_index
     by_model = np.array([entry.source == "model" for entry in batch.answered_by])
     is_model = by_model[np.zeros(len(batch.steps), np.intp) if index is None else np.array(index)]
-    found: np.ndarray[tuple[int], np.dtype[np.intp]] = np.flatnonzero(
-        is_model & (batch.epsilon == 0.0)
-    )
-    return found
+    return [int(row) for row in np.flatnonzero(is_model & (batch.epsilon == 0.0))]
 
 
 def _print(policy: str, version: int, found: Replayed) -> None:

@@ -21,6 +21,9 @@ class Decided:
     schema_hash: str
     time: float
     observation: npt.NDArray[Any]
+    """[*shape]; of a stack that came as one frame, that frame."""
+    frame_stack: int
+    """Above 1: the observation is the newest frame of a stack of so many."""
     action: int
     propensity: float
     answered_by: AnsweredBy
@@ -42,6 +45,7 @@ def decided_rows(batch: DecisionBatch) -> Iterator[tuple[str | None, int | None,
             schema_hash=batch.schema_hash,
             time=batch.time,
             observation=observations[row].copy(),
+            frame_stack=batch.frame_stack,
             action=int(actions[row]),
             propensity=float(propensities[row]),
             answered_by=batch.answered_by[0 if index is None else index[row]],
@@ -51,6 +55,7 @@ def decided_rows(batch: DecisionBatch) -> Iterator[tuple[str | None, int | None,
                 epsilon=batch.epsilon,
                 tags=None if batch.tags is None else batch.tags[row],
                 logged_share=batch.logged_share,
+                salt=None if batch.salts is None else batch.salts[row],
             ),
         )
         yield batch.episode_ids[row], batch.steps[row], decided

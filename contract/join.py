@@ -9,18 +9,19 @@ import heapq
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 from contract.decided import Decided, decided_rows
 from contract.open_episode import OpenEpisode, outcome_bytes
 from contract.records import AnsweredBy, DecisionBatch, Outcome, Record, TransitionRecord
-from contract.rewards import RewardRules
+from contract.rewards import RewardRules, hold
 from contract.transitions import Circumstances, Episode, Transition
 
-Counted = Literal["joined", "duplicate", "late", "unknown", "evicted"]
+Counted = Literal["joined", "duplicate", "late", "unknown", "no_history", "evicted"]
 """`joined` steps; `duplicate` decisions, outcomes and transitions; `late` ones, of an episode that
 was closed without them, or past their reward window; `unknown` outcomes, whose decision never came;
-`evicted` episodes."""
+`no_history` steps, left out since earlier frames of what was seen there never came; `evicted`
+episodes."""
 
 _Name = TypeVar("_Name")
 
@@ -80,10 +81,8 @@ class Join:
         self._held_bytes = 0
         self._now = 0.0
         self.unreported: Counter[str] = Counter()
-        """Policy to its decisions that were closed without an outcome."""
-        self.counts: dict[Counted, int] = dict.fromkeys(
-            ("joined", "duplicate", "late", "unknown", "evicted"), 0
-        )
+        """Policy to its decisions that were closed and not joined."""
+        self.counts: dict[Counted, int] = dict.fromkeys(get_args(Counted), 0)
 
     @property
     def held_bytes(self) -> int:
@@ -157,7 +156,9 @@ class Join:
         for early in self._early.pop(decided.name, []):
             self._held_bytes -= outcome_bytes(early)
             self._take_outcome(episode, place.step, early)
-        yield from self._advance(place.key, episode, (place.step - 1, place.step))
+        # Beside its own step and the one before it, its frame may be all that later ones lacked.
+        affected = range(place.step - 1, place.step + episode.depth)
+        yield from self._advance(place.key, episode, affected)
 
     def _add_outcome(self, outcome: Outcome) -> Iterator[Transition | Episode]:
         name = f"{outcome.decision_id}/{outcome.row}"
@@ -179,11 +180,13 @@ class Join:
     def _wait_for_decision(self, name: str, outcome: Outcome) -> None:
         waiting = self._early.get(name, [])
         is_windowed = self._rules.rewards_of(outcome.policy).window_seconds is not None
-        if waiting and (not is_windowed or outcome in waiting):
+        if waiting and not is_windowed:
             self.counts["duplicate"] += 1
             return
-        self._early.setdefault(name, waiting).append(outcome)
-        self._held_bytes += outcome_bytes(outcome)
+        self._held_bytes -= sum(map(outcome_bytes, waiting))
+        if not hold(self._early.setdefault(name, waiting), outcome):
+            self.counts["duplicate"] += 1
+        self._held_bytes += sum(map(outcome_bytes, waiting))
 
     def _take_outcome(self, episode: OpenEpisode, step: int, outcome: Outcome) -> None:
         held = episode.held_bytes
@@ -277,10 +280,12 @@ class Join:
         for step in episode.waiting_outcomes:
             if episode.last_step is not None and step > episode.last_step:
                 self.counts["late"] += 1
-            elif episode.is_decided(step):
+            elif not episode.is_decided(step):
+                self.counts["unknown"] += 1
+            elif episode.is_seen(step):
                 yield self._finish(episode, step)
             else:
-                self.counts["unknown"] += 1
+                self.counts["no_history"] += 1
         self._forget(episode, episode.names)
         self._held_bytes -= episode.held_bytes
         self._remember(self._closed, key, "duplicate" if episode.is_whole else "late")

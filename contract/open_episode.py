@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from contract.decided import Decided
 from contract.records import AnsweredBy, Outcome
-from contract.rewards import RewardRules, combine
+from contract.rewards import RewardRules, combine, hold
+from contract.stacks import is_whole_at, observation_at, push
 from contract.transitions import Ending, Episode, Transition
 
 _WAITING_BYTES: Final = 500
@@ -65,6 +66,8 @@ class OpenEpisode:
         self._ending: Ending = "timed_out"
         self._started_at = float("inf")
         self._begin = 0
+        self.depth = 1
+        """Frames of a stack, where decisions hold their newest alone."""
 
     @property
     def is_whole(self) -> bool:
@@ -96,6 +99,7 @@ class OpenEpisode:
         if step in self._decisions or self._is_finished(step):
             return False
         self._decisions[step] = decided
+        self.depth = max(self.depth, decided.frame_stack)
         self._names[step] = decided.name
         self.policy = decided.policy
         self._started_at = min(self._started_at, decided.time)
@@ -109,16 +113,17 @@ class OpenEpisode:
         if step in self._settled or self._is_finished(step):
             return "late" if is_windowed else "duplicate"
         waiting = self._outcomes.get(step, [])
-        if waiting and (not is_windowed or outcome in waiting):
+        if waiting and not is_windowed:
             return "duplicate"
         self._note_end(step, outcome)
         decided = self._decisions.get(step)
         if decided is not None and not self.rules.counts(decided.time, outcome):
             return "late"
-        self._outcomes.setdefault(step, waiting).append(outcome)
+        self.held_bytes -= sum(map(outcome_bytes, waiting))
+        is_new = hold(self._outcomes.setdefault(step, waiting), outcome)
+        self.held_bytes += sum(map(outcome_bytes, waiting))
         self._touch(outcome.time)
-        self.held_bytes += outcome_bytes(outcome)
-        return None
+        return None if is_new else "duplicate"
 
     def settle(self, step: int, now: float, *, is_closing: bool = False) -> int:
         """Fix the reward of a decided step if it can be; how many outcomes were too late for it."""
@@ -144,16 +149,23 @@ class OpenEpisode:
         """Whether the step's decision is held, and its reward settled."""
         return step in self._decisions and step in self._settled
 
+    def is_seen(self, step: int) -> bool:
+        """Whether the step is decided, and all frames of what was seen there are known."""
+        return step in self._decisions and is_whole_at(self._decisions, step)
+
     def is_ready(self, step: int) -> bool:
         """Whether the step can be finished with all that there is to know of it."""
         outcome = self._settled.get(step)
-        if outcome is None or step not in self._decisions:
+        if outcome is None or not self.is_seen(step):
             return False
         is_last = outcome.terminated or outcome.truncated or self.is_lone
-        return is_last or step + 1 in self._decisions
+        return is_last or self.is_seen(step + 1)
 
     def finish(self, step: int) -> tuple[str, Transition]:
-        """The name of the step's decision, and its transition."""
+        """The name of the step's decision, and its transition; the step `is_seen`."""
+        observation = observation_at(self._decisions, step)
+        if observation is None:
+            raise ValueError(f"step {step}: frames before it are not known")
         decided, outcome = self._decisions[step], self._settled.pop(step)
         who = self._who.setdefault(decided.answered_by, decided.answered_by)
         self._finished[step] = _Finished(outcome.reward, who, decided.time, outcome.time)
@@ -163,10 +175,10 @@ class OpenEpisode:
             schema_hash=decided.schema_hash,
             episode_id=self.episode_id,
             step=step,
-            observation=decided.observation,
+            observation=observation,
             action=decided.action,
             reward=outcome.reward,
-            next_observation=self._next_observation(step, outcome),
+            next_observation=self._next_observation(step, observation, outcome),
             terminated=outcome.terminated,
             truncated=outcome.truncated,
             propensity=decided.propensity,
@@ -176,8 +188,8 @@ class OpenEpisode:
             reported_at=outcome.time,
             circumstances=decided.circumstances,
         )
-        self._let_go(step)
-        self._let_go(step + 1)
+        for each in range(step - self.depth + 1, step + 2):
+            self._let_go(each)
         return self._names.pop(step), transition
 
     def cut(self) -> Piece | None:
@@ -201,8 +213,9 @@ class OpenEpisode:
             del self._finished[step]
         self.held_bytes -= _FINISHED_BYTES * len(steps)
         self._begin = end
-        self._let_go(end)
         names = [self._give_up(step) for step in self.decided_steps if step < end]
+        for step in [step for step in self._decisions if step <= end]:
+            self._let_go(step)
         orphans = [step for step in self._outcomes if step < end]
         for step in orphans:
             self.held_bytes -= sum(map(outcome_bytes, self._outcomes.pop(step)))
@@ -273,31 +286,34 @@ class OpenEpisode:
     def _is_finished(self, step: int) -> bool:
         return step < self._begin or step in self._finished
 
-    def _next_observation(self, step: int, outcome: Outcome) -> npt.NDArray[Any] | None:
+    def _next_observation(
+        self, step: int, observation: npt.NDArray[Any], outcome: Outcome
+    ) -> npt.NDArray[Any] | None:
         if outcome.final_observation is not None:
-            return outcome.final_observation.array()
+            return push(observation, outcome.final_observation.array())
         if outcome.terminated:
             # Nothing follows a true end, and a target ignores what stands here.
-            return np.zeros_like(self._decisions[step].observation)
-        following = self._decisions.get(step + 1)
-        return None if outcome.truncated or following is None else following.observation
+            return np.zeros_like(observation)
+        if outcome.truncated or step + 1 not in self._decisions:
+            return None
+        return observation_at(self._decisions, step + 1)
 
     def _let_go(self, step: int) -> None:
-        """Drop a decision that neither its own step nor the one before it needs any more.
+        """Drop a decision that neither its own step, the one before it nor a later stack needs.
 
         A frame stack is 28 KB and an episode may run for hours.
         """
-        if self._is_finished(step) and (step == 0 or self._is_finished(step - 1)):
+        if all(self._is_finished(each) for each in range(max(step - 1, 0), step + self.depth)):
             decided = self._decisions.pop(step, None)
             if decided is not None:
                 self.held_bytes -= decided.observation.nbytes
 
     def _give_up(self, step: int) -> str:
-        decided = self._decisions.pop(step)
+        """What a step waits with; its frame goes once no later stack needs it."""
         outcomes = self._outcomes.pop(step, [])
         if step in self._settled:
             outcomes.append(self._settled.pop(step))
-        self.held_bytes -= decided.observation.nbytes + _WAITING_BYTES
+        self.held_bytes -= _WAITING_BYTES
         self.held_bytes -= sum(map(outcome_bytes, outcomes))
         return self._names.pop(step)
 

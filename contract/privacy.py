@@ -34,11 +34,11 @@ def loggable_decisions(batch: DecisionBatch, rules: LoggingRules) -> DecisionBat
         return None
     if len(rows) < len(batch.episode_ids):
         batch = take_rows(batch, rows)
+    if not rules.observations:
+        blank = Column.of(np.zeros((len(rows), 0), np.uint8))
+        batch = msgspec.structs.replace(batch, observations=blank, frame_stack=1)
     return msgspec.structs.replace(
         batch,
-        observations=batch.observations
-        if rules.observations
-        else Column.of(np.zeros((len(rows), 0), np.uint8)),
         tags=batch.tags and [_redacted(tags, rules.redacted_tags) for tags in batch.tags],
         logged_share=rules.logged_share,
     )

@@ -20,6 +20,7 @@ _ITEM_BYTES: Final = {
 _NAMES: Final = {np.dtype(name).newbyteorder("<").str: name for name in _ITEM_BYTES}
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
+Depth = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 
 
@@ -80,7 +81,7 @@ class DecisionBatch(msgspec.Struct, array_like=True, frozen=True, tag="d"):
     steps: list[Count | None]
     """One a row."""
     observations: Column
-    """[N, *shape]."""
+    """[N, *shape], or as `frame_stack` says."""
     action_masks: Column | None
     """[N, num_actions] of bool; None where every action was legal."""
     actions: Column
@@ -100,6 +101,12 @@ class DecisionBatch(msgspec.Struct, array_like=True, frozen=True, tag="d"):
     Never seen by the policy."""
     logged_share: Share = 1.0
     """Probability with which the rows' episodes were logged at all; they count for its inverse."""
+    frame_stack: Depth = 1
+    """Above 1 each row is but the newest frame of a stack of so many, [N, *shape[1:]]: the frames
+    before it came with the steps before."""
+    salts: list[str | None] | None = None
+    """One a row: the salt of the hash that assigned its episode to a version, which is the
+    rollout's id; None where no version was on trial."""
 
 
 class Outcome(msgspec.Struct, array_like=True, frozen=True, tag="o"):
@@ -115,8 +122,10 @@ class Outcome(msgspec.Struct, array_like=True, frozen=True, tag="o"):
     terminated: bool = False
     truncated: bool = False
     final_observation: Column | None = None
-    """What the environment showed after the last action; without it a truncated step has no next
-    observation to learn from."""
+    """What the environment showed after the last action, of a stack the newest frame or all of it;
+    without it a truncated step has no next observation to learn from."""
+    outcome_id: str | None = None
+    """Tells a report that is sent again from another of the same reward; see `is_repeat`."""
 
 
 class TransitionRecord(msgspec.Struct, array_like=True, frozen=True, tag="t"):
@@ -141,6 +150,22 @@ class TransitionRecord(msgspec.Struct, array_like=True, frozen=True, tag="t"):
 
 
 Record = DecisionBatch | Outcome | TransitionRecord
+
+
+def is_repeat(one: Outcome, other: Outcome) -> bool:
+    """Whether two reports on one decision are the same, sent twice.
+
+    Ids tell. Without them equal reports are one: an agent that reports several equal rewards for
+    one decision, to be summed, gives each an id.
+    """
+    if one.outcome_id is not None or other.outcome_id is not None:
+        return one.outcome_id == other.outcome_id
+    return (one.reward, one.terminated, one.truncated) == (
+        other.reward,
+        other.terminated,
+        other.truncated,
+    )
+
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
@@ -204,6 +229,7 @@ def take_rows(batch: DecisionBatch, rows: list[int]) -> DecisionBatch:
         q_values=batch.q_values and _take(batch.q_values, rows),
         answered_by_index=None if index is None else [index[row] for row in rows],
         tags=batch.tags and [batch.tags[row] for row in rows],
+        salts=batch.salts and [batch.salts[row] for row in rows],
     )
 
 
@@ -233,10 +259,11 @@ def _check_decisions(batch: DecisionBatch) -> None:
     index = batch.answered_by_index
     if len(batch.row_counts) != len(batch.decision_ids) or sum(batch.row_counts) != rows:
         raise msgspec.ValidationError(f"row_counts {batch.row_counts} do not make {rows} rows")
-    for each in (batch.steps, index, batch.tags):
+    for each in (batch.steps, index, batch.tags, batch.salts):
         if each is not None and len(each) != rows:
             raise msgspec.ValidationError(
-                f"steps, answered_by_index and tags must have {rows} entries, found {len(each)}"
+                f"steps, answered_by_index, tags and salts must have {rows} entries, "
+                f"found {len(each)}"
             )
     if rows and max(index or [0]) >= len(batch.answered_by):
         raise msgspec.ValidationError("answered_by_index points beyond answered_by")

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from contract.records import Outcome
+from contract.records import Outcome, is_repeat
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,19 @@ class RewardRules:
     def is_over(self, decided_at: float, now: float) -> bool:
         """Whether nothing more can come in time."""
         return self.window_seconds is not None and now > decided_at + self.window_seconds
+
+
+def hold(waiting: list[Outcome], outcome: Outcome) -> bool:
+    """Add a report on a decision to those that wait; False where it is one of them, sent again.
+
+    Of repeats the earliest stands, whatever their order: it may be the only one in time.
+    """
+    for place, each in enumerate(waiting):
+        if is_repeat(each, outcome):
+            waiting[place] = min(each, outcome, key=lambda one: one.time)
+            return False
+    waiting.append(outcome)
+    return True
 
 
 def combine(outcomes: Iterable[Outcome], rules: RewardRules) -> Outcome | None:

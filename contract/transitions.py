@@ -22,6 +22,8 @@ class Circumstances(NamedTuple):
     """What an incident is broken down by; never seen by the policy."""
     logged_share: float = 1.0
     """Probability with which the episode was logged at all: it counts for its inverse."""
+    salt: str | None = None
+    """Of the hash that assigned the episode to a version: the rollout's id; None without one."""
 
 
 @dataclass(frozen=True)

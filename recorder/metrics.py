@@ -8,7 +8,13 @@ from contract.join import Counted
 from recorder.signed_histogram import SignedHistogram
 
 VARIANTS: Final = ("stable", "canary", "shadow")
-RESULTS: Final[tuple[Counted, ...]] = ("joined", "duplicate", "late", "unknown")
+RESULTS: Final[tuple[Counted, ...]] = (
+    "joined",
+    "duplicate",
+    "late",
+    "unknown",
+    "no_history",
+)
 
 _POSITIVE: Final = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 1e4, 1e5, 1e6)
 _SIGNED: Final = (*(-edge for edge in reversed(_POSITIVE)), 0.0, *_POSITIVE)

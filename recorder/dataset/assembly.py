@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -234,14 +234,7 @@ class _OpenSteps:
         following = transition.next_observation
         if following is None or (transition.terminated and not following.any()):
             return UNKNOWN_ROW
-        return self._packer.add(_stacked(transition.observation, following))
-
-
-def _stacked(stack: npt.NDArray[Any], newest: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """What is seen after `stack`: an agent that sends frames one by one ends with one frame."""
-    if newest.shape == stack.shape[1:]:
-        return np.concatenate((stack[1:], newest[None]))
-    return newest
+        return self._packer.add(following)
 
 
 def _ending(last: Step) -> Ending:

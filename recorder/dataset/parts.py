@@ -25,6 +25,7 @@ from recorder.dataset.tables import (
     join_tables,
     list_widths,
     tables_of,
+    with_later_columns,
 )
 
 PART_STEPS: Final = 250_000
@@ -125,7 +126,10 @@ def seal_tables(
 
 def read_tables(store: DatasetStore, part: PartManifest) -> dict[str, pa.Table]:
     """A part's tables, by file name."""
-    return {name: decode_table(store.read_part_file(part, name)) for name in SCHEMAS}
+    return {
+        name: with_later_columns(name, decode_table(store.read_part_file(part, name)))
+        for name in SCHEMAS
+    }
 
 
 def compact(store: DatasetStore, policy: str, created_at: float) -> list[PartManifest]:

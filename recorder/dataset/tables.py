@@ -63,6 +63,7 @@ STEP_SCHEMA: Final = pa.schema(
         pa.field("truncated", pa.bool_(), nullable=False),
         pa.field("tags", pa.map_(pa.string(), pa.string())),
         pa.field("logged_share", pa.float32(), nullable=False),
+        pa.field("salt", _WORD),
     ]
 )
 OBSERVATION_SCHEMA: Final = pa.schema(
@@ -121,6 +122,14 @@ def encode_table(name: str, table: pa.Table) -> bytes:
 def decode_table(content: bytes, columns: Sequence[str] | None = None) -> pa.Table:
     """A Parquet file as a table."""
     return pq.read_table(BytesIO(content), columns=columns)
+
+
+def with_later_columns(name: str, table: pa.Table) -> pa.Table:
+    """A table as this release has them: what an earlier one did not know is null."""
+    for place, field in enumerate(SCHEMAS[name]):
+        if field.name not in table.schema.names:
+            table = table.add_column(place, field, pa.nulls(len(table), field.type))
+    return table
 
 
 def count_words(table: pa.Table, column: str) -> dict[str, int]:
@@ -193,6 +202,7 @@ def _step_rows(packed: PackedEpisode) -> Iterable[tuple[object, ...]]:
             step.truncated,
             None if more.tags is None else list(more.tags.items()),
             more.logged_share,
+            more.salt,
         )
 
 

@@ -7,7 +7,7 @@ large calls: while it holds the interpreter's lock, every socket waits.
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -40,6 +40,18 @@ class Answered:
     """The heuristic had answered already."""
     epsilon: float = 0.0
     """Probability of a random action, where the model chose."""
+    frame_stack: int = 1
+    """Above 1: of each row only the newest frame of so many is logged."""
+
+    @property
+    def kind(self) -> tuple[bool, float, int]:
+        """What all batches of one record have in common."""
+        return self.is_late, self.epsilon, self.frame_stack
+
+    @property
+    def num_bytes(self) -> int:
+        """Of what is logged of its observations."""
+        return self.batch.observations.nbytes // self.frame_stack
 
 
 class DecisionLog:
@@ -50,6 +62,7 @@ class DecisionLog:
         self._schema_hash = declaration.schema_hash
         self._rules = declaration.logging
         self._epsilon = declaration.exploration.epsilon
+        self._frame_stack = declaration.observation.frame_stack
         self._spool = spool
         self._mutex = threading.Lock()
         self._waiting: list[_Rows] = []
@@ -58,16 +71,17 @@ class DecisionLog:
 
     def add(self, answered: Answered) -> None:
         """Remember a batch; dropped, and counted, where the spool accepts nothing or stalls."""
-        size = answered.batch.observations.nbytes
+        parts = [answered]
+        if self._epsilon or self._frame_stack > 1:
+            parts = _split(answered, self._epsilon, self._frame_stack)
+        size = sum(part.num_bytes for part in parts)
         if self._spool.drops(is_backlogged=self._num_bytes + size > _WAITING_BYTES):
             return
-        exploring = answered.batch.exploring_rows() if self._epsilon else None
-        parts = [answered] if exploring is None else _split(answered, exploring, self._epsilon)
         with self._mutex:
             self._num_bytes += size
             for part in parts:
                 if not self._waiting or not self._waiting[-1].takes(part):
-                    self._waiting.append(_Rows(part.is_late, part.epsilon))
+                    self._waiting.append(_Rows(part))
                 self._waiting[-1].add(part)
 
     def _take(self) -> tuple[list[DecisionBatch], list[Callable[[], None]]]:
@@ -81,11 +95,10 @@ class DecisionLog:
 
 
 class _Rows:
-    """What one record will hold: batches that are all late or all in time, in order."""
+    """What one record will hold: batches of one kind, in order."""
 
-    def __init__(self, is_late: bool, epsilon: float) -> None:
-        self._is_late = is_late
-        self._epsilon = epsilon
+    def __init__(self, first: Answered) -> None:
+        self._kind = first.kind
         self._time = 0.0
         self._num_bytes = 0
         self._decision_ids: list[str] = []
@@ -94,6 +107,8 @@ class _Rows:
         self._steps: list[int | None] = []
         self._tags: list[dict[str, str] | None] = []
         self._has_tags = False
+        self._salts: list[str | None] = []
+        self._has_salts = False
         # Arrays, not the questions: each holds its whole request, and to free a thousand of them at
         # once keeps the interpreter's lock for milliseconds.
         self._observations: list[npt.NDArray[Any]] = []
@@ -105,16 +120,18 @@ class _Rows:
 
     def takes(self, answered: Answered) -> bool:
         """There is room for a batch, and it is of the same kind."""
-        size = self._num_bytes + answered.batch.observations.nbytes
-        is_alike = (self._is_late, self._epsilon) == (answered.is_late, answered.epsilon)
-        return is_alike and size <= _RECORD_BYTES
+        size = self._num_bytes + answered.num_bytes
+        return self._kind == answered.kind and size <= _RECORD_BYTES
 
     def add(self, answered: Answered) -> None:
         """Take one batch."""
         batch, chosen = answered.batch, answered.chosen
         self._time = answered.time
-        self._num_bytes += batch.observations.nbytes
-        self._observations.append(batch.observations)
+        self._num_bytes += answered.num_bytes
+        # A copy of the newest frames lets the whole stacks go.
+        is_stacked = answered.frame_stack > 1
+        seen = batch.observations[:, -1].copy() if is_stacked else batch.observations
+        self._observations.append(seen)
         self._masks.append(batch.action_masks)
         self._chosen.append(chosen)
         for question in batch.questions:
@@ -122,6 +139,8 @@ class _Rows:
             self._row_counts.append(question.rows)
             self._tags += [question.tags] * question.rows
             self._has_tags = self._has_tags or question.tags is not None
+            self._salts += question.salts or [None] * question.rows
+            self._has_salts = self._has_salts or question.salts is not None
             if question.on_durable is not None:
                 self.on_durable.append(question.on_durable)
         self._episode_ids += batch.column("episode_ids")
@@ -136,6 +155,7 @@ class _Rows:
     def record(self, policy: str, schema_hash: str) -> DecisionBatch:
         """All of it, in columns."""
         chosen = self._chosen
+        is_late, epsilon, frame_stack = self._kind
         return DecisionBatch(
             policy=policy,
             schema_hash=schema_hash,
@@ -153,25 +173,40 @@ class _Rows:
             q_values=_q_value_column(chosen),
             answered_by=list(self._places),
             answered_by_index=self._index if len(self._places) > 1 else None,
-            epsilon=self._epsilon,
-            is_late=self._is_late,
+            epsilon=epsilon,
+            is_late=is_late,
             tags=self._tags if self._has_tags else None,
+            frame_stack=frame_stack,
+            salts=self._salts if self._has_salts else None,
         )
 
 
-def _split(answered: Answered, exploring: npt.NDArray[np.bool_], epsilon: float) -> list[Answered]:
-    """Those who agreed to random actions apart from the others: a record has one epsilon."""
+def _split(answered: Answered, epsilon: float, frame_stack: int) -> list[Answered]:
+    """Rows apart by what one record has in common: its epsilon, and how observations are logged."""
+    batch = answered.batch
+    kinds = [
+        (epsilon if each.explores else 0.0, frame_stack if each.logs_newest_frame else 1)
+        for each in batch.questions
+    ]
+    distinct = sorted(set(kinds))
+    if len(distinct) == 1:
+        return [replace(answered, epsilon=distinct[0][0], frame_stack=distinct[0][1])]
+    kind_of_row = np.repeat(
+        [distinct.index(kind) for kind in kinds], [each.rows for each in batch.questions]
+    )
     parts = []
-    for rows, explores in ((~exploring, False), (exploring, True)):
-        if rows.any():
-            batch = Batch(
-                [each for each in answered.batch.questions if each.explores == explores],
-                answered.batch.observations[rows],
-                None if answered.batch.action_masks is None else answered.batch.action_masks[rows],
-            )
-            chosen = answered.chosen.part(rows)
-            epsilon_of = epsilon if explores else 0.0
-            parts.append(Answered(answered.time, batch, chosen, answered.is_late, epsilon_of))
+    for place, (epsilon_of, frame_stack_of) in enumerate(distinct):
+        rows = kind_of_row == place
+        part = Batch(
+            [each for each, kind in zip(batch.questions, kinds, strict=True)
+             if kind == distinct[place]],
+            batch.observations[rows],
+            None if batch.action_masks is None else batch.action_masks[rows],
+        )  # fmt: skip
+        chosen = answered.chosen.part(rows)
+        parts.append(
+            Answered(answered.time, part, chosen, answered.is_late, epsilon_of, frame_stack_of)
+        )
     return parts
 
 

@@ -120,7 +120,7 @@ def take_own_step(server: Server, request: Request, respond: Respond) -> None:
             respond(_action_reply(served, episode_id, episode, body, request, answer))
 
     if body.step > episode.step:
-        outcome = _outcome(served, episode_id, episode, body, final)
+        outcome = _outcome(served, episode_id, body, final)
         episode.step, episode.answer, episode.waiting = body.step, None, None
         if frame is None:
             _finish(server, served, episode_id, episode, body, outcome, request, respond)
@@ -183,6 +183,8 @@ def _ask(
         tell_all,
         on_durable=note_durable,
         explores=body.explore,
+        # Step 0 is logged as it was filled; whether the history is whole is the join's to find.
+        logs_newest_frame=episode.stack is not None and body.step > 0,
         tags=body.tags,
     )
     if episode.has_history:
@@ -255,15 +257,11 @@ def _frame(
 def _outcome(
     served: ServedPolicy,
     episode_id: str,
-    episode: OpenEpisode,
     body: StepRequest,
     final: npt.NDArray[Any] | None,
 ) -> Outcome | None:
     if body.reward is None:
         return None
-    if final is not None and episode.stack is not None:
-        # What followed the last action is a whole stack too, where its history is known.
-        final = episode.stack.push(final, body.step)
     return Outcome(
         policy=served.name,
         time=time.time(),

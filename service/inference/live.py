@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,14 @@ class Live:
     """It is quick enough to run on the event loop."""
     cost: CostModel
     breaker: Breaker = field(default_factory=Breaker)
+
+
+class Placed(NamedTuple):
+    """The version that a row goes to, and by what."""
+
+    live: Live
+    salt: str | None
+    """Of the hash that assigned its episode; None where no version was on trial."""
 
 
 @dataclass(frozen=True, slots=True)

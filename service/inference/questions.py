@@ -54,10 +54,14 @@ class Question:
     wants_q_values: bool = True
     explores: bool = False
     """The episode agrees to random actions now and then."""
+    logs_newest_frame: bool = False
+    """The other frames of its stacks were logged with the steps before."""
     tags: dict[str, str] | None = None
     """For the log alone."""
     lives: list[Live] | None = None
     """The version that is to answer each row; None where that is the stable one for all."""
+    salts: list[str | None] | None = None
+    """Of what assigned each row's episode to its version; None where no version is on trial."""
     is_answered: bool = False
     rows: int = field(init=False)
     """Observations asked about."""

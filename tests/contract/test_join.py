@@ -1,74 +1,21 @@
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from contract.join import Join, JoinRules
-from contract.records import AnsweredBy, Column, Outcome, Record
+from contract.records import Column, Record
 from contract.transitions import Episode, Transition
 from tests.builders import MODEL, decision_batch, outcome, transition_record
-
-HEURISTIC = AnsweredBy(3, "stable", "heuristic", "deadline", "heuristic/constant@844d4773fb1b")
-FOR_EVER = 1e12
-
-
-def observation(number: float) -> npt.NDArray[np.float32]:
-    return np.array([number, -number], dtype=np.float32)
-
-
-def decide(episode_id: str | None, step: int | None, number: float = 0.0, **changes: Any) -> Record:
-    """A decision named `<episode>-<step>/0` that saw `observation(number)`."""
-    return decision_batch(
-        [observation(number)],
-        episode_ids=[episode_id],
-        steps=[step],
-        **({"decision_ids": [f"{episode_id}-{step}"]} | changes),
-    )
-
-
-def report(episode_id: str, step: int, reward: float = 1.0, **changes: Any) -> Outcome:
-    return outcome(reward, episode_id=episode_id, step=step, **changes)
-
-
-def join_all(join: Join, records: Iterable[Record]) -> list[Transition | Episode]:
-    return [item for record in records for item in join.add(record)]
-
-
-def transitions_in(items: Iterable[Transition | Episode]) -> list[Transition]:
-    return [item for item in items if isinstance(item, Transition)]
-
-
-def episodes_in(items: Iterable[Transition | Episode]) -> list[Episode]:
-    return [item for item in items if isinstance(item, Episode)]
-
-
-def comparable(items: Iterable[Transition | Episode]) -> Counter[tuple[object, ...]]:
-    """How often each item is there; arrays as text, so that they compare."""
-    return Counter(
-        tuple(
-            repr(value.tolist()) if isinstance(value, np.ndarray) else value
-            for value in vars(item).values()
-        )
-        for item in items
-    )
-
-
-def three_steps(**last: Any) -> list[Record]:
-    """An episode `e` with rewards 1, 2 and 4 that ends as `last` says."""
-    return [
-        decide("e", 0, 10, time=100.0),
-        report("e", 0, 1.0, time=101.0),
-        decide("e", 1, 11, time=102.0, answered_by=[HEURISTIC]),
-        report("e", 1, 2.0, time=103.0),
-        decide("e", 2, 12, time=104.0),
-        report("e", 2, 4.0, time=105.0, **last),
-    ]
+from tests.contract.joining import (
+    FOR_EVER,
+    HEURISTIC,
+    decide,
+    episodes_in,
+    join_all,
+    observation,
+    report,
+    three_steps,
+    transitions_in,
+)
 
 
 def test_terminated_episode_gives_its_transitions_and_then_itself() -> None:
@@ -88,7 +35,14 @@ def test_terminated_episode_gives_its_transitions_and_then_itself() -> None:
     )
     assert isinstance(episode, Episode)
     assert episode.episode_return == 7.0
-    assert join.counts == {"joined": 3, "duplicate": 0, "late": 0, "unknown": 0, "evicted": 0}
+    assert join.counts == {
+        "joined": 3,
+        "duplicate": 0,
+        "late": 0,
+        "unknown": 0,
+        "no_history": 0,
+        "evicted": 0,
+    }
     assert join.held_bytes == 0
 
 
@@ -168,7 +122,14 @@ def test_records_of_a_timed_out_episode_are_late_and_of_a_whole_one_duplicates()
         join.close_silent(2 * FOR_EVER)
         # A step that was joined is joined, whatever became of its episode.
         expected = {"late": {"late": 6, "duplicate": 2}, "duplicate": {"duplicate": 8}}[counted]
-        nothing = {"joined": 3, "duplicate": 0, "late": 0, "unknown": 0, "evicted": 0}
+        nothing = {
+            "joined": 3,
+            "duplicate": 0,
+            "late": 0,
+            "unknown": 0,
+            "no_history": 0,
+            "evicted": 0,
+        }
         assert join.counts == nothing | expected
 
 
@@ -288,205 +249,6 @@ def test_whole_transition_passes_through_once() -> None:
     assert item.next_observation is not None
     assert item.next_observation.tolist() == pytest.approx([0.5, 0.6, 0.7, 0.8])
     assert join.counts["duplicate"] == 1
-
-
-def test_long_episode_does_not_keep_its_observations() -> None:
-    join = Join()
-    frame = np.zeros((1, 28_224), dtype=np.uint8)
-    peak = 0
-    for step in range(10_000):
-        name = str(step)
-        join.add(decision_batch(frame, decision_ids=[name], episode_ids=["e"], steps=[step]))
-        join.add(report("e", step))
-        peak = max(peak, join.held_bytes)
-    assert join.counts["joined"] == 9_999
-    assert peak < 3_000_000
-    join.close_silent(FOR_EVER)
-    assert join.held_bytes == 0
-
-
-def test_observations_are_let_go_when_the_outcomes_come_backwards_too() -> None:
-    join = Join()
-    frame = np.zeros((1, 28_224), dtype=np.uint8)
-    for step in range(50):
-        join.add(decision_batch(frame, decision_ids=[str(step)], episode_ids=["e"], steps=[step]))
-    assert join.held_bytes > 50 * 28_224
-    join_all(join, [report("e", step) for step in reversed(range(49))])
-    assert join.held_bytes < 2 * 28_224
-
-
-def test_row_that_waits_does_not_hold_the_batch_it_came_in() -> None:
-    join = Join()
-    rows = 100
-    batch = decision_batch(
-        [observation(row) for row in range(rows)],
-        row_counts=[rows],
-        episode_ids=[f"e{row}" for row in range(rows)],
-        steps=[0] * rows,
-    )
-    join.add(batch)
-    for row in range(1, rows):
-        join.add(report(f"e{row}", 0, terminated=True))
-    (item,) = transitions_in(join.add(report("e0", 0, terminated=True)))
-    assert item.observation.base is None
-    assert item.q_values is not None
-    assert item.q_values.base is None
-
-
-def test_longest_silent_episode_is_evicted_and_counted() -> None:
-    join = Join(JoinRules(max_open_episodes=2))
-    records = [decide("a", 0), decide("b", 0), report("a", 0), decide("c", 0)]
-    (episode,) = episodes_in(join_all(join, records))
-    assert episode.episode_id == "b"
-    assert join.counts["evicted"] == 1
-    join.add(report("b", 0))
-    assert join.counts["late"] == 1
-
-
-def test_episode_that_is_never_reported_on_cannot_fill_the_memory() -> None:
-    join = Join(JoinRules(max_held_bytes=10_000))
-    join_all(join, [decide("e", step) for step in range(1000)])
-    assert join.held_bytes <= 10_000
-    assert join.counts["evicted"] == 1
-    assert join.counts["late"] > 900
-
-
-def test_outcomes_without_decisions_cannot_fill_the_memory() -> None:
-    join = Join(JoinRules(max_open_episodes=3, max_held_bytes=5_000))
-    final = Column.of(np.zeros(1000, dtype=np.uint8))
-    join_all(join, [outcome(decision_id=str(n), final_observation=final) for n in range(5)])
-    assert join.held_bytes <= 5_000
-    join_all(join, [outcome(decision_id=str(n)) for n in range(10, 20)])
-    assert join.counts["unknown"] == 12
-    join.close_silent(FOR_EVER)
-    assert (join.counts["unknown"], join.held_bytes) == (15, 0)
-
-
-def test_repeats_are_recognised_as_long_as_the_rules_say() -> None:
-    join = Join(JoinRules(remembered=2))
-    assert join_all(join, [transition_record(transition_id=name) for name in "aba"])
-    assert join.counts["duplicate"] == 1
-    join_all(join, [transition_record(transition_id=name) for name in "cda"])
-    assert (join.counts["duplicate"], join.counts["joined"]) == (1, 5)
-
-
-@dataclass(frozen=True)
-class Run:
-    """An episode to be made into records."""
-
-    length: int
-    ending: str
-    has_final: bool
-    asks_once_more: bool
-    by_name: bool
-    is_lone: bool
-
-
-RUNS = st.lists(
-    st.builds(
-        Run,
-        length=st.integers(1, 4),
-        ending=st.sampled_from(["terminated", "truncated"]),
-        has_final=st.booleans(),
-        asks_once_more=st.booleans(),
-        by_name=st.booleans(),
-        is_lone=st.booleans(),
-    ),
-    min_size=1,
-    max_size=4,
-)
-
-
-def records_of(runs: Sequence[Run], rows_a_batch: int) -> list[Record]:
-    """Decisions of all runs mixed into batches, and an outcome for each but the extra ones."""
-    rows: list[tuple[str | None, int | None, float]] = []
-    records: list[Record] = []
-    for number, run in enumerate(runs):
-        name = None if run.is_lone else f"e{number}"
-        for step in range(run.length + run.asks_once_more):
-            rows.append((name, None if run.is_lone else step, 100.0 * number + step))
-            if step == run.length:
-                continue
-            index = len(rows) - 1
-            changes: dict[str, Any] = {"time": 2000.0 + index}
-            if step == run.length - 1:
-                changes[run.ending] = True
-                if run.has_final:
-                    changes["final_observation"] = Column.of(observation(77.0 + number))
-            if run.by_name or run.is_lone:
-                changes |= {"decision_id": f"d{index // rows_a_batch}", "row": index % rows_a_batch}
-            else:
-                changes |= {"episode_id": name, "step": step}
-            records.append(outcome(2.0**step, **changes))
-    for first in range(0, len(rows), rows_a_batch):
-        batch = rows[first : first + rows_a_batch]
-        records.append(
-            decision_batch(
-                [observation(number) for _, _, number in batch],
-                decision_ids=[f"d{first // rows_a_batch}"],
-                episode_ids=[name for name, _, _ in batch],
-                steps=[step for _, step, _ in batch],
-                time=1000.0 + first,
-                answered_by=[HEURISTIC if first % 2 else MODEL],
-            )
-        )
-    return records
-
-
-@settings(max_examples=150, deadline=None)
-@given(data=st.data(), runs=RUNS, rows_a_batch=st.integers(1, 5))
-def test_any_order_and_any_repetition_give_each_transition_and_episode_once(
-    data: st.DataObject, runs: list[Run], rows_a_batch: int
-) -> None:
-    records = records_of(runs, rows_a_batch)
-    repeated = records + data.draw(st.lists(st.sampled_from(records), max_size=10))
-    join = Join()
-    items = join_all(join, data.draw(st.permutations(repeated)))
-    episodes = {item.episode_id: item for item in episodes_in(items)}
-    joined = {(item.episode_id, item.step): item for item in transitions_in(items)}
-    lone_steps = sum(run.length for run in runs if run.is_lone)
-    assert len(joined) == len(transitions_in(items)) == sum(run.length for run in runs)
-    assert len([name for name, _ in joined if name.startswith("decision:")]) == lone_steps
-    for number, run in enumerate(runs):
-        if run.is_lone:
-            assert f"e{number}" not in episodes
-            continue
-        episode = episodes.pop(f"e{number}")
-        assert (episode.ending, episode.is_complete) == (run.ending, True)
-        assert episode.rewards == tuple(2.0**step for step in range(run.length))
-        for step in range(run.length):
-            item = joined[f"e{number}", step]
-            assert item.observation.tolist() == observation(100.0 * number + step).tolist()
-            following = None if item.next_observation is None else item.next_observation[0]
-            assert following == expected_next(run, number, step)
-    assert episodes == {}
-    assert comparable(items) == comparable(join_all(Join(), records))
-    assert join.counts["joined"] == len(joined)
-    assert join.counts["unknown"] == join.counts["late"] == join.counts["evicted"] == 0
-
-
-def expected_next(run: Run, number: int, step: int) -> float | None:
-    if step < run.length - 1:
-        return 100.0 * number + step + 1
-    if run.has_final:
-        return 77.0 + number
-    return 0.0 if run.ending == "terminated" else None
-
-
-@settings(max_examples=100, deadline=None)
-@given(data=st.data(), runs=RUNS, rows_a_batch=st.integers(1, 3))
-def test_what_is_made_of_incomplete_records_does_not_depend_on_their_order(
-    data: st.DataObject, runs: list[Run], rows_a_batch: int
-) -> None:
-    records = records_of(runs, rows_a_batch)
-    kept = data.draw(st.lists(st.sampled_from(range(len(records))), unique=True))
-    found = []
-    for order in (sorted(kept), data.draw(st.permutations(kept + kept[:3]))):
-        join = Join()
-        items = join_all(join, [records[index] for index in order])
-        found.append(comparable(items + join.close_silent(FOR_EVER)))
-        assert join.held_bytes == 0
-    assert found[0] == found[1]
 
 
 def test_a_transition_knows_under_what_circumstances_was_decided() -> None:

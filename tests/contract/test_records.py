@@ -112,7 +112,10 @@ FLOATS = Column.of(np.zeros((1, 2), dtype=np.float32))
         (lambda: decision_batch(row_counts=[2]), r"row_counts \[2\] do not make 1 rows"),
         (lambda: decision_batch(decision_ids=["a", "b"]), "row_counts"),
         (lambda: decision_batch(row_counts=[-1]), r">= 0.*\$\[5\]"),
-        (lambda: decision_batch(steps=[1, 2]), "answered_by_index and tags must have 1 entries"),
+        (
+            lambda: decision_batch(steps=[1, 2]),
+            "answered_by_index, tags and salts must have 1 entries",
+        ),
         (lambda: decision_batch(answered_by_index=[1]), "points beyond answered_by"),
         (lambda: decision_batch(answered_by_index=[0, 0]), "must have 1 entries, found 2"),
         (lambda: decision_batch(answered_by=[]), "points beyond answered_by"),
@@ -124,7 +127,9 @@ FLOATS = Column.of(np.zeros((1, 2), dtype=np.float32))
             lambda: decision_batch(q_values=Column("float32", (1, 4), b"1234")),
             r"q_values: 4 bytes for float32 of shape \(1, 4\)",
         ),
-        (lambda: decision_batch(tags=[]), "tags must have 1 entries, found 0"),
+        (lambda: decision_batch(tags=[]), "salts must have 1 entries, found 0"),
+        (lambda: decision_batch(salts=["a", "b"]), "salts must have 1 entries, found 2"),
+        (lambda: decision_batch(frame_stack=0), r">= 1.*\$\[19\]"),
         (lambda: decision_batch(logged_share=0.0), r"> 0.0"),
         (lambda: outcome(), "needs decision_id, or episode_id and step"),
         (lambda: outcome(episode_id="e"), "needs decision_id, or episode_id and step"),
@@ -193,3 +198,12 @@ def test_observation_of_another_shape_or_dtype_is_refused(values: object, messag
     with pytest.raises(ValueError, match=message):
         column_from(values, "uint8", (2,))
     assert column_from([1, 255], "uint8", (2,)).array().tolist() == [1, 255]
+
+
+@pytest.mark.parametrize(
+    ("record", "num_later_fields"),
+    [(decision_batch(), 2), (outcome(episode_id="e", step=0), 1)],
+)
+def test_a_record_of_an_earlier_release_is_read(record: Record, num_later_fields: int) -> None:
+    fields = msgspec.msgpack.decode(encode_record(record))
+    assert decode_record(msgspec.msgpack.encode(fields[:-num_later_fields])) == record

@@ -9,7 +9,7 @@ from contract.records import Record
 from contract.rewards import RewardRules
 from contract.transitions import Episode, Transition
 from tests.builders import outcome
-from tests.contract.test_join import (
+from tests.contract.joining import (
     FOR_EVER,
     comparable,
     decide,

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from contract.decided import decided_rows
 from contract.declaration import ActionSpec, ObservationSpec
 from contract.heuristics import ConstantHeuristic
 from contract.join import Join
-from contract.records import decode_record
+from contract.records import DecisionBatch, decode_record
 from contract.segments import read_records
 from contract.transitions import Episode, Transition
 from dqn_client import new_episode_id
@@ -147,6 +148,37 @@ def test_an_episode_comes_out_of_the_log_whole(stacked: Running, data: Path) -> 
     assert second.next_observation is not None
     assert second.next_observation[:, 0].tolist() == [1.0, 2.0, 3.0]
     assert (whole.ending, whole.episode_return, whole.is_complete) == ("truncated", 2.5, True)
+
+
+def test_of_each_step_but_the_first_only_the_newest_frame_is_logged(
+    stacked: Running, data: Path
+) -> None:
+    episode, met_later = new_episode_id(), new_episode_id()
+    for step in range(3):
+        take(stacked, episode, step=step, observation=[1.0 + step, 0.0])
+        take(stacked, met_later, step=7 + step, observation=[7.0 + step, 0.0])
+
+    def logged() -> dict[tuple[str | None, int | None], list[object]]:
+        records = [
+            decode_record(content)
+            for folder in (data / "spool").iterdir()
+            for _, content in read_records(folder)
+        ]
+        return {
+            (episode_id, step): [decided.frame_stack, decided.observation.tolist()]
+            for record in records
+            if isinstance(record, DecisionBatch)
+            for episode_id, step, decided in decided_rows(record)
+        }
+
+    last = {(episode, 2), (met_later, 9)}
+    wait_until(lambda: last <= logged().keys(), "the steps are in the log")
+    found = logged()
+    assert found[episode, 0] == [1, [[1.0, 0.0]] * 3]
+    assert [found[episode, step] for step in (1, 2)] == [[3, [2.0, 0.0]], [3, [3.0, 0.0]]]
+    # What stood in for frames that nobody has seen is not logged as seen.
+    later = [found[met_later, step] for step in (7, 8, 9)]
+    assert later == [[3, [7.0, 0.0]], [3, [8.0, 0.0]], [3, [9.0, 0.0]]]
 
 
 def test_the_last_report_sent_again_counts_once(stacked: Running) -> None:
