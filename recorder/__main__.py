@@ -78,8 +78,9 @@ def make_judge(settings: RecorderSettings, metrics: RolloutMetrics) -> Judge:
     return Judge(
         _open_ledger(settings),
         shards / "evidence",
-        f"recorder {socket.gethostname()}:{shards}",
+        f"recorder {settings.name or socket.gethostname()}:{shards}",
         metrics.show,
+        settings.judge_lease_seconds,
     )
 
 

@@ -21,8 +21,8 @@ from recorder.judgement import Ruling, describe, permitted, rule
 from recorder.trial import Trial
 
 LEASE_SECONDS: Final = 90.0
-HEARTBEAT_SECONDS: Final = 30.0
-"""How often a trial under way is noted in the ledger: its evidence, and that there is a judge."""
+_HEARTBEATS: Final = 3
+"""So often in a lease a trial under way is noted in the ledger: its evidence, and who judges."""
 
 _log = structlog.get_logger(__name__)
 
@@ -36,14 +36,14 @@ class Judge:
         folder: Path,
         who: str,
         tell: Callable[[str, Rollout, Trial, Ruling], None] | None = None,
-        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        lease_seconds: float = LEASE_SECONDS,
     ) -> None:
         """Keeps evidence in `folder`; `tell` is given policy, trial and ruling at each pass."""
         self._ledger = ledger
         self._folder = folder
         self._who = who
         self._tell = tell
-        self._heartbeat_seconds = heartbeat_seconds
+        self._lease_seconds = lease_seconds
         self._position = 0
         self._generation = ledger.generation
         self._states: dict[str, PolicyState] = {}
@@ -125,11 +125,11 @@ class Judge:
         is_due = (
             lease is None
             or lease.holder != self._who
-            or now - rollout.judged_at >= self._heartbeat_seconds
+            or now - rollout.judged_at >= self._lease_seconds / _HEARTBEATS
             or ruling.verdict != rollout.verdict
         )
         if may_act or is_due:
-            said = {"until": now + LEASE_SECONDS, "verdict": ruling.verdict}
+            said = {"until": now + self._lease_seconds, "verdict": ruling.verdict}
             snapshot = msgspec.json.decode(msgspec.json.encode(evidence.snapshot()))
             if snapshot != rollout.evidence:
                 # A heartbeat of an idle night is a short line: the ledger is kept for ever.

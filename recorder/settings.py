@@ -52,6 +52,12 @@ class RecorderSettings(BaseSettings):
     lease_seconds: float = Field(default=30.0, ge=1, le=3600)
     """How long a stream stays with a recorder that does not answer; beyond `seal_seconds`."""
 
+    name: str | None = None
+    """What this recorder is called in the ledger; the host's name where not set."""
+
+    judge_lease_seconds: float = Field(default=90.0, ge=1, le=7200)
+    """After so long without a word of the judge of a rollout, another recorder takes over."""
+
     episode_timeout_seconds: float = Field(default=3600.0, gt=0)
     """An open episode without a new record for so long is closed as timed out."""
 
@@ -84,6 +90,11 @@ class RecorderSettings(BaseSettings):
             raise ValueError(
                 f"lease_seconds {self.lease_seconds} must be above seal_seconds "
                 f"{self.seal_seconds}: a lease is renewed at every pass"
+            )
+        if self.judge_lease_seconds <= self.seal_seconds:
+            raise ValueError(
+                f"judge_lease_seconds {self.judge_lease_seconds} must be above seal_seconds "
+                f"{self.seal_seconds}: a judge says nothing between passes"
             )
         longest = max((each.window_seconds or 0.0 for each in self.rewards.values()), default=0.0)
         if longest > self.episode_timeout_seconds:

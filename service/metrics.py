@@ -127,6 +127,10 @@ FAMILIES: Final = (
     ),
     Family("dqn_canary_share", "max", "Share of new episodes on the canary.", ("policy",)),
     Family(
+        "dqn_judge_lease_seconds", "max", "Until the lease of a rollout's judge runs out, or 0.",
+        ("policy",),
+    ),
+    Family(
         "dqn_guardrails_fired_total", "counter", "Canaries that a worker took off.", ("policy",)
     ),
     Family("dqn_ledger_entries", "max", "Changes in the ledger, by what.", ("policy", "action")),

@@ -47,6 +47,7 @@ class Conduct:
         self._fired: set[str] = set()
         self._unsaid: list[Entry] = []
         self._saying: asyncio.Task[None] | None = None
+        self._lease = metrics.counter("dqn_judge_lease_seconds", served.name)
         self._share = metrics.counter("dqn_canary_share", served.name)
         self._num_fired = metrics.counter("dqn_guardrails_fired_total", served.name)
         for name in ("rows", "disagreements", "fallbacks"):
@@ -57,6 +58,8 @@ class Conduct:
     def apply(self, state: PolicyState, warm: Mapping[int, Live]) -> None:
         """Bring the traffic to what the ledger says; cheap where nothing has changed."""
         self._state, self._warm = state, dict(warm)
+        lease = state.lease
+        self._lease.set(0.0 if lease is None else max(lease.until - time.time(), 0.0))
         self._split()
         self._look_on()
         self._say()
