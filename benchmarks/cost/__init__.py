@@ -1,0 +1,1 @@
+"""What monitoring and the log cost a request."""

@@ -1,0 +1,121 @@
+"""`python -m benchmarks.cost`: server CPU per request with a part on and off, in turns.
+
+`monitoring` is Q-value health, drift and being scraped every 15 s; `metrics` is that and every
+series of serving, shown without a goal; `log` is the decision log. The server without the part is
+the real one with the part's methods taken out (`benchmarks.cost.without`). Both are up together,
+each is loaded in turn at the same moderate rate, and who goes first changes from pair to pair.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from benchmarks.cost.paced import run_paced
+from benchmarks.cost.pairs import NUM_PAIRS, Bound, upper_bound
+from benchmarks.cost.servers import Running, one_row, scraped, server_without, write_armed_policy
+from benchmarks.report import Figure, print_figures, write_result
+from benchmarks.serving.load import Load
+from benchmarks.serving.rivals.wire import Request
+
+CPU_GOALS: Final = {"monitoring": 0.02, "metrics": None, "log": 0.05}
+P99_GOALS_MS: Final = {"monitoring": None, "metrics": None, "log": 0.3}
+_WARM_UP_SECONDS: Final = 3.0
+
+
+class Pair(NamedTuple):
+    """The same load with a part and without it."""
+
+    on: Load
+    off: Load
+
+    @property
+    def cpu_share(self) -> float:
+        """What the part adds to the CPU time of a request, of what it is without."""
+        return self.on.cpu_seconds_per_request / self.off.cpu_seconds_per_request - 1
+
+    @property
+    def p99_ms(self) -> float:
+        """What it adds to the slowest hundredth."""
+        return 1000 * (self.on.p99_seconds - self.off.p99_seconds)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure each part; 1 where a goal is missed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cost", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="three pairs of four seconds")
+    parser.add_argument("--write", action="store_true", help="write the result file")
+    parser.add_argument("--what", nargs="*", choices=sorted(CPU_GOALS), help="only these parts")
+    parser.add_argument("--pairs", type=int, choices=NUM_PAIRS, default=10)
+    parser.add_argument("--seconds", type=float, default=15.0, help="of one load")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.pairs, options.seconds = 3, 4.0
+    figures: list[Figure] = []
+    for part in options.what or CPU_GOALS:
+        figures += _figures(part, _measure(part, options.pairs, options.seconds))
+    print_figures("what a part costs a request", figures)
+    if options.write:
+        command = ["python", "-m", "benchmarks.cost", *arguments]
+        print("written to", write_result("cost", command, ("numpy", "onnxruntime"), figures))
+    return 0 if all(figure.met is not False for figure in figures) else 1
+
+
+def _measure(part: str, num_pairs: int, seconds: float) -> list[Pair]:
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        running: dict[bool, Running] = {}
+        for is_on in (True, False):
+            data = Path(name) / ("on" if is_on else "off")
+            write_armed_policy(data)
+            server = server_without("nothing" if is_on else part, data)
+            running[is_on] = stack.enter_context(server)
+        request = one_row()
+        for each in running.values():
+            run_paced(each.url, request, _WARM_UP_SECONDS, each.pid)
+        pairs = []
+        for number in range(num_pairs):
+            order = (True, False) if number % 2 else (False, True)
+            loads = {
+                is_on: _load(part, running[is_on], request, seconds, is_on=is_on) for is_on in order
+            }
+            pairs.append(Pair(loads[True], loads[False]))
+            print(f"{part}, pair {number + 1}: {pairs[-1].cpu_share:+.2%} CPU", flush=True)
+        return pairs
+
+
+def _load(part: str, running: Running, request: Request, seconds: float, *, is_on: bool) -> Load:
+    is_scraped = is_on and part != "log"
+    with scraped(running.url) if is_scraped else nullcontext():
+        return run_paced(running.url, request, seconds, running.pid)
+
+
+def _figures(part: str, pairs: Sequence[Pair]) -> list[Figure]:
+    cpu = upper_bound([pair.cpu_share for pair in pairs])
+    p99 = upper_bound([pair.p99_ms for pair in pairs])
+    off = min(pair.off.cpu_seconds_per_request for pair in pairs)
+    rate = min(pair.on.requests_per_second for pair in pairs)
+    failures = sum(pair.on.failures + pair.off.failures for pair in pairs)
+    return [
+        *_bounded(f"{part}: CPU of a request", cpu, "share", CPU_GOALS[part]),
+        *_bounded(f"{part}: p99", p99, "ms", P99_GOALS_MS[part]),
+        Figure(f"{part}: CPU of a request without it, at least", 1e6 * off, "us"),
+        Figure(f"{part}: rate, at least", rate, "1/s"),
+        Figure.at_most(f"{part}: requests that failed", failures, "requests", 0),
+    ]
+
+
+def _bounded(name: str, bound: Bound, unit: str, goal: float | None) -> list[Figure]:
+    upper = f"{name} added, at most with 95 % confidence"
+    return [
+        Figure(f"{name} added, mean", bound.mean, unit),
+        Figure(upper, bound.upper, unit)
+        if goal is None
+        else Figure.at_most(upper, bound.upper, unit, goal),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
