@@ -1,5 +1,6 @@
 """Writes the JSON that Grafana is provisioned with: `python -m dashboards.grafana.build`."""
 
+import json
 from pathlib import Path
 from typing import Final
 
@@ -8,6 +9,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from dashboards.grafana.canary import canary
 from dashboards.grafana.data_loop import data_loop
 from dashboards.grafana.health import health
+from dashboards.grafana.marks import marks
 from dashboards.grafana.overview import overview
 
 FOLDER: Final = Path(__file__).parent / "dashboards"
@@ -15,7 +17,6 @@ FOLDER: Final = Path(__file__).parent / "dashboards"
 
 def rendered() -> dict[Path, str]:
     """Each dashboard's file and what it must hold."""
-    encoder = JSONEncoder(sort_keys=True, indent=2)
     boards = {
         "overview": overview(),
         "health": health(),
@@ -23,9 +24,15 @@ def rendered() -> dict[Path, str]:
         "data_loop": data_loop(),
     }
     return {
-        FOLDER / f"{name}.json": encoder.encode(each.build()) + "\n"
+        FOLDER / f"{name}.json": _with_marks(JSONEncoder().encode(each.build()))
         for name, each in boards.items()
     }
+
+
+def _with_marks(built: str) -> str:
+    document = json.loads(built)
+    document["annotations"] = {"list": marks()}
+    return json.dumps(document, sort_keys=True, indent=2) + "\n"
 
 
 def main() -> None:

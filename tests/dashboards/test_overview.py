@@ -56,6 +56,19 @@ def test_a_panel_names_each_of_its_series(panel: dict[str, Any]) -> None:
 
 
 @each_board
+def test_every_dashboard_marks_what_changed_in_the_ledger_and_which_alerts_fired(
+    board: Path,
+) -> None:
+    found = json.loads(board.read_text(encoding="utf-8"))["annotations"]["list"]
+    assert {mark["name"] for mark in found} == {"Ledger", "Alerts"}
+    for mark in found:
+        assert mark["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        assert series_in(mark["expr"]) <= exported_series()
+        # What is looked back at and how far apart looks are: else changes are missed, or doubled.
+        assert "offset" not in mark["expr"] or f"offset {mark['step']}" in mark["expr"]
+
+
+@each_board
 def test_no_panel_hides_another(board: Path) -> None:
     cells = [
         (x, y)
