@@ -15,6 +15,8 @@ EVERY_STEPS: Final = 20
 CONSISTENCY_STEPS: Final = 20
 """Steps over which a promise is held against the next one, without waiting for the end."""
 
+NUM_DECILES: Final = 10
+
 _WINDOW_PAIRS: Final = 2000
 _MIN_PAIRS: Final = 50
 _MOST_BORROWED: Final = 0.1
@@ -108,7 +110,7 @@ def calibrate(promises: Floats, returns: Floats) -> Calibration:
     variance = float(promises.var())
     covariance = float(np.mean((promises - promises.mean()) * (returns - returns.mean())))
     order = np.argsort(promises, kind="stable")
-    groups = np.array_split(order, 10)
+    groups = np.array_split(order, NUM_DECILES)
     deciles = [(float(promises[g].mean()), float(returns[g].mean())) for g in groups]
     weights = np.array([len(group) for group in groups]) / len(promises)
     gaps = np.array([abs(promise - came) for promise, came in deciles])

@@ -15,7 +15,7 @@ from contract.join import Join
 from contract.manifest import Manifest
 from contract.transitions import Episode, Transition
 from recorder.hacking import CHECKS, Audit, Caught, HackingChecks
-from recorder.q_calibration import QCalibration
+from recorder.q_calibration import NUM_DECILES, QCalibration
 from recorder.reward_health import ReturnReference, ReturnWatch
 from recorder.reward_metrics import variant_of
 from recorder.traces import Trace, Traces
@@ -63,6 +63,19 @@ class HealthMetrics:
         )
         self.error = gauge(
             "dqn_q_calibration_error", "Mean gap of the Q-value's deciles over the returns' range."
+        )
+        deciles = ["policy", "variant", "decile"]
+        self.decile_promise = Gauge(
+            "dqn_q_calibration_decile_promise",
+            "Mean Q-value of each tenth of the promises, 1 the smallest.",
+            deciles,
+            registry=registry,
+        )
+        self.decile_return = Gauge(
+            "dqn_q_calibration_decile_return",
+            "Mean discounted return that came of each tenth of the promises.",
+            deciles,
+            registry=registry,
         )
         self.consistency = gauge(
             "dqn_q_consistency_gap", "Mean of Q-value less 20 rewards and the Q-value after them."
@@ -163,6 +176,10 @@ class RewardHealth:
         metrics.slope.labels(*labels).set(np.nan if found is None else found.slope)
         metrics.error.labels(*labels).set(np.nan if found is None else found.error)
         metrics.consistency.labels(*labels).set(np.nan if gap is None else gap)
+        unknown = ((np.nan, np.nan),) * NUM_DECILES
+        for number, (promise, came) in enumerate(unknown if found is None else found.deciles, 1):
+            metrics.decile_promise.labels(*labels, str(number)).set(promise)
+            metrics.decile_return.labels(*labels, str(number)).set(came)
 
     def _find(self, trace: Trace, variant: str) -> _Watched | None:
         """What is known of the variant's version; begun anew where another version acts."""

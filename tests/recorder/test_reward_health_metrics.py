@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from contract.join import Join
+from contract.live_profile import write_live_profile
 from contract.manifest import Manifest
 from contract.records import AnsweredBy, Column
 from contract.transitions import Episode
@@ -76,6 +77,10 @@ class Lived:
             else:
                 self._health.on_transition(item)
 
+    def arm(self) -> None:
+        """From now on the version has a profile."""
+        self._changes = {}
+
     def told(self, name: str, **labels: str) -> float | None:
         self._health.on_pass(0.0, self._join)
         return self.registry.get_sample_value(name, labels or STABLE)
@@ -109,6 +114,40 @@ def test_promises_are_held_against_returns_in_the_transforms_unit() -> None:
         # Ten rewards of 20, discounted by 0.99: 191.2; the promise is half as much.
         lived.episode(reward=20.0, q_value=95.6)
     assert lived.told("dqn_q_calibration_gap") == pytest.approx(-2.0, abs=0.05)
+
+
+def test_each_tenth_of_the_promises_is_told_beside_what_came_of_it() -> None:
+    lived = Lived()
+    lived.episode()
+    assert math.isnan(decile(lived, "dqn_q_calibration_decile_promise", 10))
+    for promise in range(60, 1, -1):
+        # Ten rewards, discounted by 0.99, come to 9.56 times one of them.
+        lived.episode(reward=promise / 2, q_value=float(promise))
+    lived.episode(reward=0.5, q_value=1.0)
+    # With the first episode's 50 there are 61: seven in the first tenth, six in the last.
+    assert decile(lived, "dqn_q_calibration_decile_promise", 1) == 4.0
+    assert decile(lived, "dqn_q_calibration_decile_promise", 10) == 57.5
+    assert decile(lived, "dqn_q_calibration_decile_return", 1) == pytest.approx(
+        2 * 9.5618, rel=1e-4
+    )
+
+
+def decile(lived: Lived, name: str, number: int) -> float:
+    found = lived.told(name, **STABLE, decile=str(number))
+    assert found is not None
+    return found
+
+
+def test_a_version_that_gets_a_profile_later_is_judged_by_it_from_then_on() -> None:
+    lived = Lived(profile=None)
+    lived.episode(reward=3.0)
+    assert lived.told("dqn_reward_fall_threshold") is None
+    lived.arm()
+    lived.episode(reward=20.0, at=2000.0)
+    assert lived.told("dqn_reward_fall_threshold") is not None
+    assert lived.told("dqn_episode_return_training_mean") == 200.0
+    # What came before the profile is not held against it.
+    assert lived.told("dqn_episode_return_recent_mean") == 200.0
 
 
 def test_a_new_version_is_not_judged_by_what_the_old_one_promised() -> None:
@@ -154,3 +193,9 @@ def test_manifests_are_read_from_the_repository_once_they_are_there(tmp_path: Pa
     found = manifests.find("cartpole", 1)
     assert found is not None
     assert found.floor == 7.0
+    assert found.profile is None
+    write_live_profile(tmp_path / "cartpole", 1, profile())
+    armed = manifests.find("cartpole", 1)
+    assert armed is not None
+    assert armed.profile == profile()
+    assert manifests.find("cartpole", 1) is armed
