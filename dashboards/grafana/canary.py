@@ -56,6 +56,17 @@ def _rollout() -> list[Panel]:
                 )
             ],
         ),
+        graph(
+            "Judge's lease",
+            "s",
+            "What is left of it. At 0 nobody weighs the canary, which is held and then stopped: "
+            "JudgeAway in the runbook.",
+            [
+                Query(
+                    """max by (policy) (dqn_judge_lease_seconds{policy=~"$policy"})""", "{{policy}}"
+                )
+            ],
+        ),
     ]
 
 
