@@ -27,9 +27,9 @@ FLAGS = (
 
 
 class Process:
-    """A supervisor that serves `data`."""
+    """A supervisor that serves `data`, with the code of another checkout where one is named."""
 
-    def __init__(self, data: Path, *flags: str, **variables: str) -> None:
+    def __init__(self, data: Path, *flags: str, code: Path | None = None, **variables: str) -> None:
         kept = {name: value for name, value in os.environ.items() if name[:4] != "DQN_"}
         self._log = data / "service.log"
         with self._log.open("wb") as log:
@@ -37,6 +37,7 @@ class Process:
                 [sys.executable, "-m", "service", f"--data={data}", *FLAGS, *flags],
                 stderr=log,
                 env=kept | variables,
+                cwd=code,
             )
         self.pid = self._process.pid
         wait_until(lambda: bool(self._urls()), "the supervisor listens")
@@ -91,13 +92,17 @@ class Process:
         assert self._process.poll() is None, self.log()
         lines = [line for line in self.log().splitlines() if line.startswith("{")]
         events = [json.loads(line) for line in lines]
-        return [(each["url"], each["admin_url"]) for each in events if each["event"] == "serving"]
+        serving = [event for event in events if event["event"] == "serving"]
+        # A release that has one port for all says no more of it.
+        return [(event["url"], event.get("admin_url", event["url"])) for event in serving]
 
 
 @contextmanager
-def process(data: Path, *flags: str, **variables: str) -> Iterator[Process]:
+def process(
+    data: Path, *flags: str, code: Path | None = None, **variables: str
+) -> Iterator[Process]:
     """Serve until the block ends, whatever became of it."""
-    started = Process(data, *flags, **variables)
+    started = Process(data, *flags, code=code, **variables)
     try:
         yield started
     finally:
