@@ -8,9 +8,8 @@ from typing import Any, Final
 
 import gymnasium
 
-from dqn_client import Client, ClientError, new_episode_id
+from dqn_client import Client, ClientError, Episode
 
-_REPORT_STEPS: Final = 20
 _PAUSE_SECONDS: Final = 1.0
 
 
@@ -92,51 +91,29 @@ class Agents:
     def _play_episode(
         self, client: Client, policy: str, environment: Any, step_seconds: float
     ) -> None:
-        episode_id = new_episode_id()
         observation, _ = environment.reset()
-        outcomes: list[dict[str, Any]] = []
-        episode_return, step, is_over = 0.0, 0, False
-        while not is_over and not self._stop.is_set():
+        episode = client.episode(policy)
+        while not episode.is_over:
             began_at = time.perf_counter()
-            answer = client.act(
-                observation[None], policy=policy, episode_ids=[episode_id], steps=[step]
-            )
-            self._note_decision(answer.by(0).source, time.perf_counter() - began_at)
-            observation, reward, terminated, truncated, _ = environment.step(answer.actions[0])
-            is_over = terminated or truncated
-            episode_return += float(reward)
-            outcome: dict[str, Any] = {
-                "policy": policy,
-                "episode_id": episode_id,
-                "step": step,
-                "reward": float(reward),
-            }
-            if is_over:
-                outcome |= {
-                    "terminated": bool(terminated),
-                    "truncated": bool(truncated),
-                    "final_observation": observation.tolist(),
-                }
-            outcomes.append(outcome)
-            step += 1
-            if is_over or len(outcomes) == _REPORT_STEPS:
-                self._report(client, outcomes)
-                outcomes = []
+            action = episode.act(observation)
+            self._note_decision(episode, time.perf_counter() - began_at)
+            observation, reward, terminated, truncated, _ = environment.step(action)
+            # Who is told to stop cuts the episode off, so that its last reward is reported too.
+            is_cut = truncated or self._stop.is_set()
+            episode.reward(float(reward), terminated, is_cut, observation)
+            self._note_outcome(episode)
             self._stop.wait(max(0.0, step_seconds - (time.perf_counter() - began_at)))
-        if outcomes:
-            self._report(client, outcomes)
-        if is_over:
-            with self.tally.lock:
-                self.tally.episodes += 1
-                self.tally.returns.append(episode_return)
 
-    def _note_decision(self, source: str, seconds: float) -> None:
+    def _note_decision(self, episode: Episode, seconds: float) -> None:
         with self.tally.lock:
             self.tally.decisions += 1
-            self.tally.by_heuristic += source == "heuristic"
+            by = episode.answered_by
+            self.tally.by_heuristic += by is not None and by.source == "heuristic"
             self.tally.seconds.append(seconds)
 
-    def _report(self, client: Client, outcomes: list[dict[str, Any]]) -> None:
-        accepted = client.report(outcomes)
+    def _note_outcome(self, episode: Episode) -> None:
         with self.tally.lock:
-            self.tally.outcomes += accepted
+            self.tally.outcomes += 1
+            if episode.is_over and not self._stop.is_set():
+                self.tally.episodes += 1
+                self.tally.returns.append(episode.episode_return)
