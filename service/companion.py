@@ -73,7 +73,13 @@ class Companion:
 
     def _start(self) -> None:
         self._start_at = time.monotonic()
-        # In a session of its own: Ctrl-C is for the supervisor, which stops it after the workers.
-        self._process = subprocess.Popen(
-            self._command, pass_fds=(self._death,), start_new_session=True
-        )
+        try:
+            # In a session of its own: Ctrl-C is for the supervisor, which stops it after the
+            # workers.
+            self._process = subprocess.Popen(
+                self._command, pass_fds=(self._death,), start_new_session=True
+            )
+        except OSError as error:
+            # No memory or no process left, for now.
+            _log.error("recorder_not_started", error=str(error))
+            self._start_at += _LONGEST_PAUSE_SECONDS

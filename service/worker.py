@@ -1,6 +1,7 @@
 """One worker process: the application under uvicorn, with the fast lane in front."""
 
 import asyncio
+import errno
 import gc
 import os
 import signal
@@ -28,6 +29,17 @@ _GC_THRESHOLD = 50_000
 _SWITCH_SECONDS = 0.0001
 MISCONFIGURED = 2
 """Exit status of a worker that another try would not help."""
+_FAILED = 1
+_PASSING = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.ENOMEM,
+    errno.EAGAIN,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.EIO,
+)
+"""What a machine lacks for a while: the workers that run go on, and this one is tried again."""
 
 
 class WorkerServer(uvicorn.Server):
@@ -81,7 +93,7 @@ def run_worker(
         app = create_app(settings, Page(settings.pages, name), place, admin_port)
     except (KeysError, OSError) as error:
         sys.stderr.write(f"dqn serve: {error}\n")
-        sys.exit(MISCONFIGURED)
+        sys.exit(status_of(error))
     server = make_server(app)
 
     async def watch_and_serve() -> None:
@@ -103,7 +115,13 @@ def run_worker(
     # The log's thread must not keep the event loop waiting for 5 ms at a time.
     sys.setswitchinterval(_SWITCH_SECONDS)
     uvloop.run(watch_and_serve())
-    sys.exit(0 if server.started else 1)
+    sys.exit(0 if server.started else _FAILED)
+
+
+def status_of(error: Exception) -> int:
+    """With which status a worker ends that could not begin."""
+    is_passing = isinstance(error, OSError) and error.errno in _PASSING
+    return _FAILED if is_passing else MISCONFIGURED
 
 
 def make_server(app: FastAPI) -> WorkerServer:
