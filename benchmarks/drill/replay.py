@@ -8,7 +8,6 @@ from benchmarks.drill.incidents import REFUSED, Incident
 from benchmarks.drill.site import SCRAPE_SECONDS, Site
 
 _QUIET_SECONDS: Final = 180.0
-_SETTLE_SECONDS: Final = 30.0
 _REFUSED_SECONDS: Final = 10.0
 _ROLLBACK_SECONDS: Final = 20.0
 _LOOK_SECONDS: Final = 0.1
@@ -66,9 +65,9 @@ class Found(NamedTuple):
         return is_known and is_soon and is_over and not self.tally.invalid + self.tally.failed
 
 
-def replay(site: Site, agents: Agents, incident: Incident) -> Found:
-    """Play it through; afterwards the site is as it was, but for what rings on."""
-    _wait_until_quiet(site, incident)
+def replay(site: Site, agents: Agents, incident: Incident, settle_seconds: float) -> Found:
+    """Play it through after a pause; afterwards the site is as it was, but for what rings on."""
+    _wait_until_quiet(site, incident, settle_seconds)
     agents.take_tally()
     before = site.rollout().get("rollout_id")
     began_at = time.time()
@@ -145,10 +144,10 @@ def _in_a_sentence(rollout: dict[str, Any]) -> str:
     return f"{outcome}{after}: {rollout['sentence']}"
 
 
-def _wait_until_quiet(site: Site, incident: Incident) -> None:
+def _wait_until_quiet(site: Site, incident: Incident, settle_seconds: float) -> None:
     """Until what was before is over: each alert must be able to begin."""
     began_at = time.time()
-    time.sleep(_SETTLE_SECONDS)
+    time.sleep(settle_seconds)
     while set(incident.alerts) & site.ringing():
         if time.time() - began_at > _QUIET_SECONDS:
             raise TimeoutError(f"{incident.alerts} still ring from before")
