@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import (
     ERROR_STATUSES,
+    ForbiddenError,
     InternalError,
     InvalidRequestError,
     MalformedBodyError,
@@ -43,6 +44,7 @@ from service.faces.steps import OWN_STEPS
 from service.messages import Reply, error_reply
 from service.messages import Request as HotRequest
 from service.metrics import Metrics
+from service.other_sites import HARMLESS_METHODS, refuse_other_sites
 from service.pages import Page
 from service.server import ALONE, Place, Server
 from service.settings import ServiceSettings
@@ -100,6 +102,7 @@ def create_app(
         app.include_router(router, dependencies=[OPERATORS_PORT])
     _add_error_handlers(app)
     app.add_middleware(BodyLimit, max_bytes=settings.body_max_bytes)
+    app.add_middleware(OwnSite, settings=settings)
     app.add_middleware(RequestCount, server=server)
     return app
 
@@ -217,6 +220,24 @@ class BodyLimit:
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         await _response(error_reply(too_large(self._max_bytes)))(scope, receive, send)
+
+
+class OwnSite:
+    """Refuses what a browser sends for a page of another site; the fast lane does so itself."""
+
+    def __init__(self, app: ASGIApp, settings: ServiceSettings) -> None:
+        self._app = app
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One ASGI connection."""
+        if scope["type"] == "http" and scope["method"] not in HARMLESS_METHODS:
+            try:
+                refuse_other_sites(scope["headers"], self._settings)
+            except ForbiddenError as error:
+                await _response(error_reply(error))(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 class RequestCount:

@@ -5,6 +5,7 @@ ServiceError
 │   └── InvalidObservationError
 ├── MalformedBodyError       400  the body is not JSON or MessagePack
 ├── PayloadTooLargeError     413
+├── HeadTooLargeError        431  the lines before the body
 ├── UnsupportedEncodingError 415
 ├── UnauthorizedError        401
 ├── ForbiddenError           403
@@ -54,6 +55,13 @@ class PayloadTooLargeError(ServiceError):
 
     status = 413
     code = "payload_too_large"
+
+
+class HeadTooLargeError(ServiceError):
+    """The request's line and headers are over the limit."""
+
+    status = 431
+    code = "head_too_large"
 
 
 class UnsupportedEncodingError(ServiceError):

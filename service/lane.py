@@ -15,14 +15,25 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.app import too_large
-from service.errors import MalformedBodyError, RequestTimeoutError, ServiceError
+from service.errors import (
+    ForbiddenError,
+    HeadTooLargeError,
+    MalformedBodyError,
+    RequestTimeoutError,
+    ServiceError,
+)
 from service.faces.hot import find_hot_route
 from service.faces.http import call_face
 from service.heads import Head, KnownHeads
 from service.messages import Reply, Request, error_reply
+from service.other_sites import refuse_other_sites
 from service.server import Server
 
 _LINGER_SECONDS: Final = 1.0
+_MAX_HEAD_BYTES: Final = 64 * 1024
+"""Beyond the piece in which a request begins."""
+_BYTES_A_BYTE: Final = 8
+"""That one byte of a body may take on its way, as a chunk of its own."""
 _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
@@ -87,6 +98,9 @@ class FastLane(HttpToolsProtocol):
         """The last answer is given; what still comes is not looked at."""
         self._is_parsing = False
         """The parser has seen a part of a request."""
+        self._is_in_head = False
+        self._room = 0
+        """Bytes that the head, and after it the body, may still take on their way."""
         self._unparsed: bytes | None = None
         """What came while nothing was under way, until a request in it is whole."""
         self._default_headers: list[tuple[bytes, bytes]] | None = None
@@ -110,7 +124,11 @@ class FastLane(HttpToolsProtocol):
                 self._take(*found)
                 return
             self._unparsed = data
+        if self._is_parsing:
+            self._room -= len(data)
         super().data_received(data)
+        if self._room < 0 and self._is_parsing and not self._is_discarding:
+            self._end_with(self._too_long())
 
     def _take(self, head: Head, body: bytes) -> None:
         """A whole request, come while nothing was under way."""
@@ -121,7 +139,8 @@ class FastLane(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins; uvicorn's scope is made only once it turns out to be for it."""
-        self._is_parsing = True
+        self._is_parsing = self._is_in_head = True
+        self._room = _MAX_HEAD_BYTES
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -132,6 +151,8 @@ class FastLane(HttpToolsProtocol):
         """The path is known: take the request, or hand it on."""
         if self._is_discarding:
             return
+        self._is_in_head = False
+        self._room = _MAX_HEAD_BYTES + _BYTES_A_BYTE * self.lane_server.settings.body_max_bytes
         found = None
         path, _, query = self.url.partition(b"?")
         if self.parser.get_method() == b"POST" and not self.parser.should_upgrade():
@@ -156,6 +177,11 @@ class FastLane(HttpToolsProtocol):
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
+        try:
+            refuse_other_sites(self.headers, self.lane_server.settings)
+        except ForbiddenError as error:
+            self._refuse(cycle, error)
+            return
         declared = self._header(b"content-length")
         if declared is not None and int(declared) > self.lane_server.settings.body_max_bytes:
             self._refuse(cycle, too_large(self.lane_server.settings.body_max_bytes))
@@ -335,6 +361,11 @@ class FastLane(HttpToolsProtocol):
                 reply.body,
             )
         )
+
+    def _too_long(self) -> ServiceError:
+        if self._is_in_head:
+            return HeadTooLargeError(f"request line and headers are over {_MAX_HEAD_BYTES} bytes")
+        return too_large(self.lane_server.settings.body_max_bytes)
 
     def _linger(self) -> None:
         """Close so that the client can still read the answer: unread bytes would reset it away."""

@@ -138,7 +138,12 @@ def _opset_faults(proto: Any) -> Iterator[str]:
 
 
 def _storage_faults(proto: Any) -> Iterator[str]:
-    constants = [attribute.t for node in proto.graph.node for attribute in node.attribute]
+    attributes = [each for node in proto.graph.node for each in node.attribute]
+    if proto.graph.sparse_initializer or any(
+        each.HasField("sparse_tensor") or each.sparse_tensors for each in attributes
+    ):
+        yield "holds sparse tensors"
+    constants = [tensor for each in attributes for tensor in (each.t, *each.tensors)]
     for tensor in (*proto.graph.initializer, *constants):
         # data_location 1 is EXTERNAL: the tensor's bytes are in a file that no hash covers.
         if tensor.data_location == 1 or tensor.external_data:

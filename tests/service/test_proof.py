@@ -59,6 +59,14 @@ def own_function() -> onnx.ModelProto:
     return model
 
 
+def sparse() -> onnx.ModelProto:
+    model = build(linear_nodes(), linear_constants())
+    values = helper.make_tensor("sparse", TensorProto.FLOAT, [1], [1.0])
+    places = helper.make_tensor("sparse_places", TensorProto.INT64, [1], [0])
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, [4]))
+    return model
+
+
 def of_opset(opset: int) -> Callable[[], onnx.ModelProto]:
     return lambda: build(linear_nodes(), linear_constants(), opset=opset)
 
@@ -70,6 +78,7 @@ def of_opset(opset: int) -> Callable[[], onnx.ModelProto]:
         (foreign_domain, "com.microsoft"),
         (control_flow, "control flow (If)"),
         (own_function, "own"),
+        (sparse, "sparse"),
         (of_opset(16), "opset 16; 17 to 21"),
         (of_opset(22), "opset 22; 17 to 21"),
     ],
