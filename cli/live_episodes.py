@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from contract.declaration import legal_actions
+from contract.declaration import AuditMetric, legal_actions
 from contract.join import Join, JoinRules
 from contract.privacy import is_logged
 from contract.profile import Played, frame_cells, profiled_elements
@@ -52,6 +52,7 @@ class _Kept(NamedTuple):
     features: npt.NDArray[np.float32]
     actions: npt.NDArray[np.int64]
     rewards: npt.NDArray[np.float64]
+    audit: float | None
 
 
 @dataclass
@@ -60,6 +61,7 @@ class LiveEpisodes:
 
     policy: Policy
     most_steps: int
+    audit: AuditMetric | None = None
     quarantines: list[Quarantine] = field(default_factory=list)
     left_out: Counter[LeftOut] = field(default_factory=Counter)
     _kept: dict[str, _Kept] = field(default_factory=dict)
@@ -92,6 +94,7 @@ class LiveEpisodes:
         """All of them; one at least must be kept."""
         episodes = list(self._kept.values())
         lengths = np.array([len(each.actions) for each in episodes])
+        audits = [each.audit for each in episodes]
         cells = [each.cells for each in episodes if each.cells is not None]
         return Played(
             observations=np.concatenate([each.observations for each in episodes]),
@@ -102,6 +105,8 @@ class LiveEpisodes:
             rewards=np.concatenate([each.rewards for each in episodes]),
             returns=np.array([each.rewards.sum() for each in episodes]),
             lengths=lengths,
+            # An episode of which nothing was told cannot stand beside those of which it was.
+            audits=None if None in audits else np.array(audits, dtype=np.float64),
         )
 
     def _why_not(self, episode: Episode, steps: list[Transition]) -> LeftOut | None:
@@ -134,6 +139,7 @@ class LiveEpisodes:
             features=features,
             actions=np.array([each.action for each in steps], dtype=np.int64),
             rewards=np.array([each.reward for each in steps], dtype=np.float64),
+            audit=None if self.audit is None else self.audit.total(_audits_of(steps)),
         )
 
     def _ask(
@@ -188,6 +194,10 @@ def _join_all(
     yield from items
     for record in records:
         yield from join.add(record)
+
+
+def _audits_of(steps: list[Transition]) -> list[float]:
+    return [each.audit for each in steps if each.audit is not None]
 
 
 def _masks_of(steps: list[Transition], policy: Policy) -> npt.NDArray[np.bool_] | None:

@@ -16,6 +16,7 @@ from cli.ago import ago
 from cli.live_episodes import LiveEpisodes, closed_episodes, shards_since
 from cli.operate import change_parser, with_client
 from contract.bundle import BundleError, read_bundle
+from contract.declaration import DeclarationError, read_declaration
 from contract.drift_reference import MIN_EPISODES
 from contract.manifest import Profile
 from contract.profile import sum_up
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         return with_client(options, lambda client: _arm(client, options))
-    except (BundleError, ShardError, ProfileError) as error:
+    except (BundleError, DeclarationError, ShardError, ProfileError) as error:
         print(f"dqn profile: {error}", file=sys.stderr)
         return 1
 
@@ -74,11 +75,15 @@ def profile_from_log(data: Path, policy: str, version: int, since: float) -> Pro
     Raises:
         ProfileError: There are fewer whole episodes than drift can be judged by.
         BundleError: The version may not serve.
+        DeclarationError: The policy is not declared here.
         ShardError: A shard is damaged.
     """
     model = prove(read_bundle(data / "policies" / policy / str(version)))
     quarantines = read_quarantines(DatasetStore(data / "datasets"), policy)
-    found = LiveEpisodes(model, _MOST_STEPS, [each for each in quarantines if each.is_active])
+    declared = read_declaration(data / "policies" / policy)
+    found = LiveEpisodes(
+        model, _MOST_STEPS, declared.audit, [each for each in quarantines if each.is_active]
+    )
     settings = RecorderSettings(data=data)
     console = Console(stderr=True)
     shards = track(

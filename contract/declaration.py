@@ -5,6 +5,7 @@
 
 import math
 import tomllib
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -135,6 +136,24 @@ class Exploration(Record):
     """Probability of a random legal action in a step; 0 is never."""
 
 
+class AuditMetric(Record):
+    """Something that matters and that the reward does not pay for, reported with outcomes.
+
+    A policy that learns to earn its reward by a loophole does not do better in it.
+    """
+
+    name: str = Field(min_length=1)
+    """What it measures, to a person."""
+    of_episode: Literal["sum", "last"] = "sum"
+    """What its reports in one episode come to."""
+
+    def total(self, reports: Sequence[float]) -> float | None:
+        """Of one episode's reports in the order of its steps; None where there are none."""
+        if not reports:
+            return None
+        return float(sum(reports)) if self.of_episode == "sum" else float(reports[-1])
+
+
 class PolicyDeclaration(Record):
     """What outlives every version of a policy."""
 
@@ -147,6 +166,8 @@ class PolicyDeclaration(Record):
     """Largest |Q| that may be served; beyond it the heuristic answers that row."""
     logging: LoggingRules = LoggingRules()
     exploration: Exploration = Exploration()
+    audit: AuditMetric | None = None
+    """What returns are held against, so that a reward that is hacked is seen."""
 
     @model_validator(mode="after")
     def _heuristic_fits(self) -> Self:

@@ -187,6 +187,7 @@ class OpenEpisode:
             time=decided.time,
             reported_at=outcome.time,
             circumstances=decided.circumstances,
+            audit=outcome.audit,
         )
         for each in range(step - self.depth + 1, step + 2):
             self._let_go(each)

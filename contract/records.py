@@ -126,6 +126,8 @@ class Outcome(msgspec.Struct, array_like=True, frozen=True, tag="o"):
     without it a truncated step has no next observation to learn from."""
     outcome_id: str | None = None
     """Tells a report that is sent again from another of the same reward; see `is_repeat`."""
+    audit: float | None = None
+    """How the step did in what the policy's declaration calls its audit metric."""
 
 
 class TransitionRecord(msgspec.Struct, array_like=True, frozen=True, tag="t"):

@@ -61,6 +61,7 @@ def combine(outcomes: Iterable[Outcome], rules: RewardRules) -> Outcome | None:
     ordered = sorted(outcomes, key=lambda each: each.time)
     if not ordered or rules.aggregate == "earliest":
         return ordered[0] if ordered else None
+    audits = [each.audit for each in ordered if each.audit is not None]
     finals = [each.final_observation for each in ordered if each.final_observation is not None]
     last = ordered[-1]
     return Outcome(
@@ -74,4 +75,5 @@ def combine(outcomes: Iterable[Outcome], rules: RewardRules) -> Outcome | None:
         terminated=any(each.terminated for each in ordered),
         truncated=any(each.truncated for each in ordered),
         final_observation=finals[-1] if finals else None,
+        audit=sum(audits) if audits else None,
     )

@@ -50,6 +50,8 @@ class Transition:
     reported_at: float = 0.0
     """Unix seconds of the outcome."""
     circumstances: Circumstances = field(default_factory=Circumstances)
+    audit: float | None = None
+    """What was reported of the audit metric with the outcome."""
 
 
 @dataclass(frozen=True)

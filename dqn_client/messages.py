@@ -91,6 +91,8 @@ class OutcomeReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """A limit cut it off."""
     final_observation: Any = None
     """What the environment showed last, as nested lists, where the episode ended."""
+    audit: float | None = None
+    """How the step did in the audit metric that the policy declares."""
 
 
 class Call(NamedTuple):

@@ -19,6 +19,7 @@ from contract.ledger import LEDGER_FILE, FileLedger, Ledger
 from contract.shared_ledger import RedisStream, SharedLedger
 from contract.streams import LEDGER_KEY
 from recorder.dataset.store import DatasetStore
+from recorder.declarations import audits_in
 from recorder.hacking import quarantine_in
 from recorder.judge import Judge
 from recorder.manifests import Manifests
@@ -50,12 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         health = HealthMetrics(metrics.registry)
         manifests = Manifests(settings.data / "policies")
         rollouts = RolloutMetrics(metrics.registry)
+        audits = audits_in(settings.data / "policies")
         quarantine = quarantine_in(DatasetStore(settings.data / "datasets"))
 
         def make_consumers() -> list[Consumer]:
             return [
                 RewardMetrics(metrics),
-                RewardHealth(health, manifests.find, quarantine),
+                RewardHealth(health, manifests.find, quarantine, audits),
                 make_judge(settings, rollouts),
             ]
 

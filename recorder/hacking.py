@@ -118,14 +118,16 @@ class HackingChecks:
     def add(self, trace: Trace) -> Caught | None:
         """Judge one episode. Parts of episodes are not judged."""
         version = trace.answered_by[0].version if trace.answered_by else None
-        reference = self._reference_of(version)
-        if reference is None or not trace.is_complete:
+        if not trace.is_complete:
             return None
         audit = None if self._audit is None else self._audit(trace)
+        if audit is not None:
+            self._pairs.append((trace.episode_return, audit))
+        reference = self._reference_of(version)
+        if reference is None:
+            return None
         signs = signs_of(trace.rewards, trace.actions, trace.cells, reference, audit)
         self.num_judged += 1
-        if audit is not None:
-            self._pairs.append((signs.episode_return, audit))
         checks = find_hacks(signs, reference)
         if not checks:
             return None

@@ -114,7 +114,7 @@ class RewardHealth:
         metrics: HealthMetrics,
         manifest_of: ManifestOf,
         quarantine: Callable[[Caught], None],
-        audits: dict[str, Audit] | None = None,
+        audit_of: Callable[[str], Audit | None] = lambda policy: None,
     ) -> None:
         """Watch nothing yet.
 
@@ -122,12 +122,12 @@ class RewardHealth:
             metrics: Where it is told.
             manifest_of: The profile, floor, discount and reward transform of a version.
             quarantine: Keeps an episode out of what is learned from.
-            audits: Policy to how an episode did in something that its reward does not pay for.
+            audit_of: How a policy's episode did in something that its reward does not pay for.
         """
         self._metrics = metrics
         self._manifest_of = manifest_of
         self._quarantine = quarantine
-        self._audits = audits or {}
+        self._audit_of = audit_of
         self._traces = Traces(self._columns_of)
         self._watched: dict[tuple[str, str], _Watched] = {}
         self._checks: dict[str, HackingChecks] = {}
@@ -212,7 +212,7 @@ class RewardHealth:
                 profile = None if manifest is None else manifest.profile
                 return None if profile is None else profile.conduct
 
-            audit = self._audits.get(policy)
+            audit = self._audit_of(policy)
             self._checks[policy] = HackingChecks(reference_of, self._catch, audit)
             for check in CHECKS:
                 self._metrics.quarantined.labels(policy, check)

@@ -36,6 +36,8 @@ class Trace:
     """Largest Q-value; NaN where the model did not answer."""
     last_observation: npt.NDArray[Any] | None
     """What the last action led to, where it is known."""
+    audits: tuple[float, ...] = ()
+    """What was reported of the audit metric, of the steps of which it was."""
 
     @property
     def episode_return(self) -> float:
@@ -50,6 +52,7 @@ class _Open:
     actions: list[int] = field(default_factory=list)
     chosen_q: list[float] = field(default_factory=list)
     best_q: list[float] = field(default_factory=list)
+    audits: dict[int, float] = field(default_factory=dict)
     cells: list[npt.NDArray[np.int64]] = field(default_factory=list)
     waiting: list[npt.NDArray[Any]] = field(default_factory=list)
     last_step: int = -1
@@ -93,6 +96,8 @@ class Traces:
         q_values = item.q_values if has_q else None
         steps.chosen_q.append(np.nan if q_values is None else float(q_values[item.action]))
         steps.best_q.append(np.nan if q_values is None else float(q_values.max()))
+        if item.audit is not None:
+            steps.audits[item.step] = item.audit
         steps.waiting.append(item.observation)
         if item.step > steps.last_step:
             steps.last_step, steps.last_observation = item.step, item.next_observation
@@ -128,4 +133,5 @@ class Traces:
             chosen_q=np.array(steps.chosen_q)[order],
             best_q=np.array(steps.best_q)[order],
             last_observation=steps.last_observation,
+            audits=tuple(audit for _, audit in sorted(steps.audits.items())),
         )

@@ -35,6 +35,11 @@ class OutcomeBody(msgspec.Struct, forbid_unknown_fields=True):
     """A limit cut it off: what follows still had value."""
     final_observation: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
     """What the environment showed last, where the episode ended."""
+    outcome_id: str | None = None
+    """Tells this report from others on the same decision: sent again under the same id it counts
+    once. Needed only where a decision may have several equal rewards that are to be summed."""
+    audit: Finite | None = None
+    """How the step did in the policy's audit metric, where it declares one."""
 
 
 class OutcomesRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -148,8 +153,10 @@ def _outcome(server: Server, request: Request) -> Outcome | None:
     if (body.decision_id is None) == (not has_place):
         raise InvalidRequestError("expected either decision_id, or episode_id and step")
     check_id(body.episode_id, "episode_id")
+    check_id(body.outcome_id, "outcome_id")
     decision_id, row = _split(body.decision_id)
     served, final = server.policy(body.policy), None
+    check_audit(served, body.audit)
     if is_given(body.final_observation):
         final = _observation(served, body.final_observation, request, "final_observation")
     outcome = Outcome(
@@ -163,8 +170,16 @@ def _outcome(server: Server, request: Request) -> Outcome | None:
         terminated=body.terminated,
         truncated=body.truncated,
         final_observation=final,
+        outcome_id=body.outcome_id,
+        audit=body.audit,
     )
     return loggable_outcome(outcome, served.declaration.logging)
+
+
+def check_audit(served: ServedPolicy, audit: float | None) -> None:
+    """Raise InvalidRequestError for a report of an audit metric that is not declared."""
+    if audit is not None and served.declaration.audit is None:
+        raise InvalidRequestError(f"audit: {served.name} declares no audit metric in policy.toml")
 
 
 def _transition(server: Server, request: Request) -> TransitionRecord | None:

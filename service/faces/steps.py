@@ -29,7 +29,7 @@ from service.faces.decoding import (
     is_given,
 )
 from service.faces.http import Route, call_face
-from service.faces.outcomes import Finite
+from service.faces.outcomes import Finite, check_audit
 from service.inference.episodes import OpenEpisode
 from service.inference.questions import Answer, OnFallback, Question
 from service.inference.served import ServedPolicy
@@ -48,6 +48,8 @@ class StepRequest(msgspec.Struct, forbid_unknown_fields=True):
     policy: str | None = None
     reward: Finite | None = None
     """Of the step before; left out at step 0."""
+    audit: Finite | None = None
+    """Of the step before, likewise, in the policy's audit metric, where it declares one."""
     terminated: bool = False
     """The episode truly ended with the step before."""
     truncated: bool = False
@@ -102,6 +104,7 @@ def take_own_step(server: Server, request: Request, respond: Respond) -> None:
     body = _decode(request)
     served = server.policy(body.policy)
     _check_sense(body)
+    check_audit(served, body.audit)
     frame = _frame(served, body.observation, request, "observation")
     final = _frame(served, body.final_observation, request, "final_observation")
     masks = decode_masks(
@@ -244,6 +247,8 @@ def _check_sense(body: StepRequest) -> None:
         raise InvalidRequestError("reward: expected none at step 0, which has no step before it")
     if is_over and body.reward is None:
         raise InvalidRequestError("reward: expected that of the last step, found none")
+    if body.audit is not None and body.reward is None:
+        raise InvalidRequestError("audit: expected none without the reward of the step before")
 
 
 def _frame(
@@ -273,6 +278,7 @@ def _outcome(
         terminated=body.terminated,
         truncated=body.truncated,
         final_observation=None if final is None else Column.of(final),
+        audit=body.audit,
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from contract.declaration import (
     ActionSpec,
+    AuditMetric,
     DeclarationError,
     ObservationSpec,
     PolicyDeclaration,
@@ -157,3 +158,9 @@ def test_without_a_mask_every_action_is_legal() -> None:
 
 def test_size_of_an_enormous_shape_does_not_overflow() -> None:
     assert ObservationSpec(shape=(2**40, 2**40)).size == 2**80
+
+
+def test_an_audit_metric_sums_its_reports_or_takes_the_last() -> None:
+    assert AuditMetric(name="a").total([1.0, 5.0, 2.0]) == 8.0
+    assert AuditMetric(name="a", of_episode="last").total([1.0, 5.0, 2.0]) == 2.0
+    assert AuditMetric(name="a").total([]) is None

@@ -128,6 +128,15 @@ def test_a_version_without_a_reference_is_not_armed() -> None:
     assert judged.checks.num_judged == 0
 
 
+def test_returns_are_held_against_the_audit_where_nothing_else_is_armed() -> None:
+    unknown = (AnsweredBy(4, "stable", "model", None, "cartpole@4"),)
+    levels = iter(range(100))
+    checks = HackingChecks(lambda version: None, lambda caught: None, lambda _: next(levels) / 100)
+    for number in range(100):
+        checks.add(trace(rewards=np.full(10, float(number)), answered_by=unknown))
+    assert checks.audit_correlation == pytest.approx(1.0)
+
+
 def test_the_correlation_with_the_audit_falls_where_returns_rise_without_it() -> None:
     rng = np.random.default_rng(6)
     audits = iter([*rng.uniform(0, 1, 200), *rng.uniform(0, 1, 500)])
