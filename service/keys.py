@@ -125,8 +125,12 @@ def add_key(path: Path, name: str, scopes: list[str]) -> str:
         raise KeysError(f"scopes are {', '.join(SCOPES)}; found {', '.join(sorted(unknown))!r}")
     key = f"dqn_{secrets.token_urlsafe(32)}"
     line = f"{name} {','.join(scopes)} {sha256(key.encode()).hexdigest()}\n"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     try:
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            # An editor left the last line without its end.
+            line = f"\n{line}"
         os.write(descriptor, line.encode())
         os.fsync(descriptor)
     finally:

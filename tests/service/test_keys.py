@@ -199,3 +199,13 @@ def test_a_key_that_could_not_be_read_back_is_not_made(
 
 def test_without_a_file_everybody_may_do_everything() -> None:
     assert Keys(None).authorise(None, "operate") == "anonymous"
+
+
+def test_a_key_goes_on_a_line_of_its_own_behind_one_without_an_end(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    first = add_key(path, "first", ["read"])
+    path.write_text(path.read_text(encoding="utf-8").rstrip("\n"), encoding="utf-8")
+    second = add_key(path, "second", ["act"])
+    keys = Keys(path)
+    assert keys.authorise(f"Bearer {first}".encode(), "read") == "first"
+    assert keys.authorise(f"Bearer {second}".encode(), "act") == "second"
