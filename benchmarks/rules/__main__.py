@@ -1,11 +1,14 @@
 """`python -m benchmarks.rules`: how many wrong rules the promtool tests notice. Needs promtool."""
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,7 +36,9 @@ def main(arguments: Sequence[str]) -> int:
             continue
         mutants = list(mutants_of(yaml.safe_load(path.read_text(encoding="utf-8"))))
         mutants = mutants[:_QUICK] if options.quick else mutants
-        killed = sum(_is_killed(path, mutant) for mutant in mutants)
+        tests = _tests_of(path.name)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            killed = sum(pool.map(partial(_is_killed, path, tests), mutants))
         figures.append(Figure(f"{path.name}: killed of {len(mutants)}", killed, "mutants"))
         num_mutants, num_killed = num_mutants + len(mutants), num_killed + killed
     share = num_killed / max(1, num_mutants)
@@ -45,16 +50,18 @@ def main(arguments: Sequence[str]) -> int:
     return 0 if total.met else 1
 
 
-def _is_killed(path: Path, mutant: Mutant) -> bool:
-    """Whether some test of the file's rules fails."""
+def _is_killed(path: Path, tests: Sequence[str], mutant: Mutant) -> bool:
+    """Whether one of the tests of the file's rules fails."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         shutil.copytree(_PROMETHEUS, root, dirs_exist_ok=True)
         changed = root / "rules" / path.name
         changed.write_text(yaml.safe_dump(mutant.document), encoding="utf-8")
-        for tests in _tests_of(root, path.name):
+        for name in tests:
             finished = subprocess.run(
-                ["promtool", "test", "rules", str(tests)], capture_output=True, check=False
+                ["promtool", "test", "rules", str(root / "tests" / name)],
+                capture_output=True,
+                check=False,
             )
             if finished.returncode:
                 return True
@@ -62,15 +69,15 @@ def _is_killed(path: Path, mutant: Mutant) -> bool:
     return False
 
 
-def _tests_of(root: Path, rules: str) -> list[Path]:
+def _tests_of(rules: str) -> list[str]:
     """The test files that read these rules, the shortest first."""
 
     def reads(path: Path) -> bool:
         document: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
         return any(Path(name).name == rules for name in document["rule_files"])
 
-    found = [path for path in (root / "tests").glob("*.yml") if reads(path)]
-    return sorted(found, key=lambda path: path.stat().st_size)
+    found = [path for path in (_PROMETHEUS / "tests").glob("*.yml") if reads(path)]
+    return [path.name for path in sorted(found, key=lambda path: path.stat().st_size)]
 
 
 if __name__ == "__main__":
