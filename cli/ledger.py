@@ -22,7 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ):
         each = verbs.add_parser(verb, help=told, description=told)
         each.add_argument("--repository", type=Path, default=Path("data/policies"))
-        if verb != "show":
+        if verb == "show":
+            each.add_argument("--json", action="store_true", help="a line of JSON an entry")
+        else:
             each.add_argument("file", type=Path)
     options = parser.parse_args(arguments)
     ledger = options.repository / LEDGER_FILE
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"{_copy(options.file, ledger)} entries in {ledger}")
             case _:
                 for entry in FileLedger(ledger).read_after(0):
-                    print(_line(entry))
+                    print(msgspec.json.encode(entry).decode() if options.json else _line(entry))
     except (LedgerError, OSError) as error:
         print(f"dqn ledger: {error}", file=sys.stderr)
         return 1

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,9 @@ def test_an_old_backup_undoes_nothing_unseen(
 def test_the_ledger_is_told_a_line_an_entry(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert main(["show", "--repository", str(repository), "--json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["version"] for line in lines] == [1, 2]
     assert run("show", repository) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ", 1)[1] for line in lines] == [

@@ -207,6 +207,45 @@ def test_in_advise_the_verdict_is_said_and_the_traffic_stays(tmp_path: Path) -> 
     assert (rollout.is_open, rollout.verdict) == (True, "roll_back")
 
 
+def test_after_a_promotion_the_holdback_is_compared_on_and_nothing_done_about_it(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, holdback_share=0.3)
+    judge = scene.judge()
+    run(scene, judge, 40)
+    assert scene.actions() == ["promote", "canary", "stage", "promote"]
+    held = scene.state().rollout
+    assert held is not None
+    # The previous version is the one on trial now, and it is much worse.
+    assert (held.kind, held.version, held.against, held.share) == ("holdback", 1, 2, 0.3)
+    run(scene, judge, 10, canary=20.0)
+    held = scene.state().rollout
+    assert held is not None
+    assert (held.is_open, held.verdict) == (True, "roll_back")
+    assert scene.actions()[-1] == "promote"
+    assert judge.evidence(POLICY).num_blocks > 100
+
+
+def test_episodes_that_are_not_split_as_they_should_be_end_the_trial(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, mode="guard")
+    judge = scene.judge()
+    for _ in range(8):
+        # Half of stable's never arrive: those that are left are of another kind, perhaps.
+        episodes = enumerate(scene.episodes(100))
+        scene.tell(
+            judge,
+            (
+                each
+                for number, each in episodes
+                if number % 2 or each.answered_by[0].variant == "canary"
+            ),
+        )
+    rollout = scene.state().rollout
+    assert rollout is not None
+    assert (rollout.outcome, rollout.verdict) == ("invalid", "undecided")
+    assert "not split as they should be" in rollout.sentence
+
+
 @pytest.mark.parametrize("action", ["pause", "freeze"])
 def test_a_pause_or_a_freeze_stops_ramps_and_no_rollback(tmp_path: Path, action: str) -> None:
     scene = Scene(tmp_path)
