@@ -9,8 +9,10 @@ from typing import Any, Final
 
 import pytest
 import yaml
+from pydantic_settings import CliApp
 
-from tests.deploy.rendering import KUSTOMIZE, OVERLAYS, ROOT, identity, render
+from retraining.config import RetrainConfig
+from tests.deploy.rendering import KUSTOMIZE, OVERLAYS, ROOT, identity, pod_specs, render
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -68,6 +70,21 @@ def test_kubernetes_knows_every_field(
     # Kinds of the operators have no schema here.
     unknown = {line.split("kind ")[1].split()[0] for line in said.splitlines() if "WARN" in line}
     assert unknown <= {"PrometheusRule", "ServiceMonitor"}
+
+
+def test_retraining_is_told_what_it_understands() -> None:
+    resources = render(KUSTOMIZE / "overlays" / "production")
+    (container,) = pod_specs(resources)["dqn-retraining"]["containers"]
+    verb, *flags = container["args"]
+    assert verb == "retrain"
+    told = CliApp.run(RetrainConfig, cli_args=flags)
+    assert told.every == 6 * 3600
+    (service,) = [each for each in resources if identity(each) == ("Service", "dqn")]
+    admin = {port["name"]: port["port"] for port in service["spec"]["ports"]}["admin"]
+    assert told.server == f"http://dqn:{admin}"
+    mounts = {each["mountPath"] for each in container["volumeMounts"]}
+    assert told.key_file is not None
+    assert {str(told.data), f"{told.data}/policies", str(told.key_file.parent)} <= mounts
 
 
 def test_a_misspelt_field_would_be_found(validator: Path, tmp_path: Path) -> None:
