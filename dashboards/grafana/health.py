@@ -114,6 +114,23 @@ def _promises() -> list[Panel]:
             [_query("dqn_q_calibration_error", "")],
         ),
         graph(
+            "Promise less return by decile",
+            "short",
+            "Tenths of the promises, 1 the smallest. All up: a bias, harmless by itself. Only the "
+            "largest up: the policy overrates what it likes best, so retrain.",
+            [
+                Query(
+                    """
+                    max by (policy, variant, decile) (
+                      dqn_q_calibration_decile_promise{policy=~"$policy"}
+                      - dqn_q_calibration_decile_return{policy=~"$policy"}
+                    )
+                    """,
+                    "{{policy}} {{variant}} {{decile}}",
+                )
+            ],
+        ),
+        graph(
             "Q consistency gap",
             "short",
             "Q-value less the next 20 rewards and the Q-value after them: moves before returns are "

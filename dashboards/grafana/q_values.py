@@ -121,4 +121,36 @@ def q_values() -> list[Panel]:
                 )
             ],
         ),
+        graph(
+            "Action entropy",
+            "percentunit",
+            "0: one action is all that is chosen; 1: all are chosen as often. A fall marks a "
+            "collapsed policy or a dead sensor: see 'Actions chosen', then try an observation.",
+            [
+                Query(
+                    """
+                    max by (policy, variant) (
+                      policy_variant:dqn_action_entropy:ratio_rate5m{policy=~"$policy"}
+                    )
+                    """,
+                    "{{policy}} {{variant}}",
+                )
+            ],
+        ),
+        graph(
+            "Beyond the Q bound",
+            "percentunit",
+            "Of the rows that the model answered: the heuristic answers these. More than 0.4 % "
+            "takes a canary off; of a stable version: roll back.",
+            [
+                Query(
+                    """
+                    max by (policy, variant) (
+                      policy_variant:dqn_q_beyond_bound:ratio_rate5m{policy=~"$policy"}
+                    )
+                    """,
+                    "{{policy}} {{variant}}",
+                )
+            ],
+        ),
     ]

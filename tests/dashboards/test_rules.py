@@ -91,6 +91,12 @@ def test_a_recording_stands_before_the_alerts_of_its_group(recording: dict[str, 
         assert all(names.index(name) < names.index(user) for user in users)
 
 
+def test_no_two_groups_have_one_name() -> None:
+    # On Kubernetes all files are one resource, whose groups must differ.
+    names = [group["name"] for group in rule_groups()]
+    assert len(names) == len(set(names))
+
+
 def test_the_runbook_has_no_section_without_an_alert() -> None:
     assert set(sections()) == {alert["alert"] for alert in ALERTS}
 
