@@ -87,7 +87,7 @@ def client(server: ValkeyServer) -> Iterator["redis.Redis"]:
     connected.close()
 
 
-def seal(client: "redis.Redis", shards: Path, fields: list[dict[str, Any]]) -> list[ShardEntry]:
+def seal(client: "redis.Redis", shards: Path, fields: list[Any]) -> list[ShardEntry]:
     """Put entries into a stream and seal it; what the shard then holds."""
     client.sadd(POLICIES_KEY, "cartpole")
     for each in fields:

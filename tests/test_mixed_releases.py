@@ -26,7 +26,7 @@ from tests.service.process import Process, process
 from tests.service.running import wait_until
 
 ROOT: Final = Path(__file__).parents[1]
-PREVIOUS: Final = "1337215"
+PREVIOUS: Final = "1337215f5f720bc89ec4134aabb618a747dce7ec"
 """To be moved on with each minor release, to the one before."""
 ACT: Final = {"observations": [[0.0, 0.0, 0.1, 0.0]]}
 

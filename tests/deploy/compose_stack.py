@@ -83,7 +83,7 @@ class Stack:
     def metric(self, name: str, **labels: str) -> float:
         return sample(self.operator.get("/metrics").text, name, **labels)
 
-    def image_sizes(self) -> dict[str, float]:
+    def image_sizes(self) -> dict[str, int]:
         """Megabytes of each service's image."""
         images = json.loads(self.compose("config", "--format", "json"))["services"]
         sizes = {}
