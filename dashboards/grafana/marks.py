@@ -20,7 +20,7 @@ def marks() -> list[dict[str, Any]]:
   - max by (policy, action) (dqn_ledger_entries{{policy=~"$policy"}} offset {_LOOK})
 ) > bool 0""",
             "{{policy}}: {{action}}",
-            "Who did it, and why: dqn ledger {{policy}}",
+            "Who did it, and why: dqn ledger show, or /v1/policies/{{policy}}/ledger.",
         ),
         _mark(
             "Alerts",

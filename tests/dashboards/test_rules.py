@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from cli.__main__ import VERBS
 from tests.dashboards.files import (
     PROMETHEUS,
     ROOT,
@@ -99,6 +100,12 @@ def test_no_two_groups_have_one_name() -> None:
 
 def test_the_runbook_has_no_section_without_an_alert() -> None:
     assert set(sections()) == {alert["alert"] for alert in ALERTS}
+
+
+def test_the_runbook_types_only_verbs_that_there_are() -> None:
+    typed = set(re.findall(r"^dqn (\w+)", RUNBOOK, flags=re.MULTILINE))
+    assert typed
+    assert typed <= set(VERBS)
 
 
 def test_the_runbook_sends_readers_to_panels_that_exist() -> None:
