@@ -49,7 +49,7 @@ def test_an_incident_stands_with_its_alerts_its_answers_and_its_rollout() -> Non
         figure(f"{refused}: rollout no trial", 0),
     ]
     assert drill_table({"drill": {"figures": figures}}).splitlines()[2:] == [
-        "| the meltdown: a canary | `CanaryTakenOff` 0.8 s | 3 | model 75.0%, q_bound 25.0% | "
-        "rolled back after 2.0 s |",
+        "| the meltdown: a canary | `CanaryTakenOff` 0.8 s, 1.9 s | 3 | "
+        "model 75.0%, q_bound 25.0% | rolled back after 2.0 s |",
         "| NaN | refused at once |  | model 100.0% | no trial |",
     ]
