@@ -114,6 +114,9 @@ def _told(site: Site, alert: str, moments: tuple[float, float, float | None], ta
     if at is None:
         return Told(alert, wait_seconds, None, None, tally.episodes_until(time.time()))
     crossed_at = site.crossed_at(alert, began_at, at)
+    if crossed_at is not None:
+        # Agents note a version once it has answered: what it did was scraped, at times, before.
+        fault_at = min(fault_at, crossed_at)
     return Told(
         alert,
         wait_seconds,
