@@ -16,9 +16,10 @@ import numpy.typing as npt
 from contract.declaration import PolicyDeclaration
 from contract.privacy import loggable_decisions
 from contract.records import AnsweredBy, Column, DecisionBatch
+from service.experience.shedding import SHED_FROM, Rank, kept_rows
 from service.experience.spool import Spool
 from service.inference.fallback import Chosen
-from service.inference.questions import Batch
+from service.inference.questions import Batch, Question
 
 _RECORD_BYTES: Final = 8 * 1024**2
 """Of observations, at most, in one record; a larger batch is a record by itself."""
@@ -70,19 +71,31 @@ class DecisionLog:
         spool.add_source(self._take)
 
     def add(self, answered: Answered) -> None:
-        """Remember a batch; dropped, and counted, where the spool accepts nothing or stalls."""
+        """Remember a batch, or what of it there is room for; the rest is counted as dropped."""
         parts = [answered]
         if self._epsilon or self._frame_stack > 1:
             parts = _split(answered, self._epsilon, self._frame_stack)
         size = sum(part.num_bytes for part in parts)
-        if self._spool.drops(is_backlogged=self._num_bytes + size > _WAITING_BYTES):
-            return
+        backlog = (self._num_bytes + size) / _WAITING_BYTES
+        if max(backlog, self._spool.fullness) >= SHED_FROM[Rank.STUDY]:
+            parts = [part for each in parts if (part := self._shed(each, backlog)) is not None]
+            size = sum(part.num_bytes for part in parts)
         with self._mutex:
             self._num_bytes += size
             for part in parts:
                 if not self._waiting or not self._waiting[-1].takes(part):
                     self._waiting.append(_Rows(part))
                 self._waiting[-1].add(part)
+
+    def _shed(self, part: Answered, backlog: float) -> Answered | None:
+        """What of a batch is logged still; None where nothing is."""
+        fullness = max(backlog, self._spool.fullness)
+        kept, rows = kept_rows(part.batch, part.chosen, part.is_late, fullness)
+        if len(kept) == len(part.batch.questions):
+            return part
+        is_backlogged = backlog > self._spool.fullness
+        self._spool.count_dropped(int((~rows).sum()), is_backlogged=is_backlogged)
+        return _part(part, kept, rows) if kept else None
 
     def _take(self) -> tuple[list[DecisionBatch], list[Callable[[], None]]]:
         """What is to be written now, and who is to be told once it is; on the spool's thread."""
@@ -195,19 +208,21 @@ def _split(answered: Answered, epsilon: float, frame_stack: int) -> list[Answere
         [distinct.index(kind) for kind in kinds], [each.rows for each in batch.questions]
     )
     parts = []
-    for place, (epsilon_of, frame_stack_of) in enumerate(distinct):
-        rows = kind_of_row == place
-        part = Batch(
-            [each for each, kind in zip(batch.questions, kinds, strict=True)
-             if kind == distinct[place]],
-            batch.observations[rows],
-            None if batch.action_masks is None else batch.action_masks[rows],
-        )  # fmt: skip
-        chosen = answered.chosen.part(rows)
-        parts.append(
-            Answered(answered.time, part, chosen, answered.is_late, epsilon_of, frame_stack_of)
-        )
+    for place, kind in enumerate(distinct):
+        asked = [each for each, its in zip(batch.questions, kinds, strict=True) if its == kind]
+        part = _part(answered, asked, kind_of_row == place)
+        parts.append(replace(part, epsilon=kind[0], frame_stack=kind[1]))
     return parts
+
+
+def _part(answered: Answered, questions: list[Question], rows: npt.NDArray[np.bool_]) -> Answered:
+    batch = answered.batch
+    masks = None if batch.action_masks is None else batch.action_masks[rows]
+    return replace(
+        answered,
+        batch=Batch(questions, batch.observations[rows], masks),
+        chosen=answered.chosen.part(rows),
+    )
 
 
 def _mask_column(

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, get_args
 from uuid import uuid4
 
 import structlog
@@ -35,6 +35,9 @@ Done = Callable[[ServiceError | None], None]
 
 Source = Callable[[], tuple[Sequence[Record], Sequence[Callable[[], None]]]]
 """Gives records, and what is to be called on the event loop once they are on disk."""
+
+Reason = Literal["spool_full", "disk_full", "backlog", "disk_error"]
+"""Why records are not accepted."""
 
 _log = structlog.get_logger(__name__)
 
@@ -69,12 +72,14 @@ class Spool:
         self._wake = threading.Event()
         self._stopping = False
         self._looked_at = 0.0
-        self._refusal: str | None = None
+        self._refusal: Reason | None = None
+        self._nearest: Reason = "spool_full"
+        self._fullness = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stored = metrics.counter("dqn_records_total", "spooled")
         self._dropped = {
             reason: metrics.counter("dqn_records_dropped_total", reason)
-            for reason in ("spool_full", "disk_full", "backlog", "disk_error")
+            for reason in get_args(Reason)
         }
         self._bytes = metrics.counter("dqn_spool_bytes")
         self._free = metrics.counter("dqn_disk_free_bytes")
@@ -88,7 +93,7 @@ class Spool:
         return self._durable
 
     @property
-    def refusal(self) -> str | None:
+    def refusal(self) -> Reason | None:
         """Why nothing is accepted at present, if so."""
         return self._refusal
 
@@ -101,18 +106,23 @@ class Spool:
         """Let something be asked for its records at every commit, on the writer's thread."""
         self._sources.append(take)
 
-    def drops(self, *, is_backlogged: bool) -> bool:
-        """Whether a record that nobody waits for is dropped now; then it is counted."""
-        if self._refusal is None and not is_backlogged:
-            return False
-        self._dropped[self._refusal or "backlog"].add()
-        return True
+    @property
+    def fullness(self) -> float:
+        """How much of what may be kept is taken, of the cap or of the disk; from 1 nothing is."""
+        return self._fullness
+
+    def count_dropped(self, records: int, *, is_backlogged: bool) -> None:
+        """Count records that nobody waits for and that are not logged for want of room."""
+        self._dropped["backlog" if is_backlogged else self._nearest].add(records)
 
     def put(self, record: Record) -> None:
         """Log a record in its turn; where the spool is full it is dropped, and counted."""
-        if not self.drops(is_backlogged=len(self._waiting.records) >= _MAX_WAITING_RECORDS):
-            with self._mutex:
-                self._waiting.records.append(record)
+        is_backlogged = len(self._waiting.records) >= _MAX_WAITING_RECORDS
+        if self._refusal is not None or is_backlogged:
+            self.count_dropped(1, is_backlogged=self._refusal is None)
+            return
+        with self._mutex:
+            self._waiting.records.append(record)
 
     def put_durably(self, records: list[Record], done: Done) -> None:
         """Log records and call `done` once they are on disk.
@@ -205,12 +215,11 @@ class Spool:
         disk = shutil.disk_usage(self.folder)
         self._bytes.set(size)
         self._free.set(disk.free)
-        if size >= self._limits.max_bytes:
-            refusal: str | None = "spool_full"
-        elif disk.free < disk.total * self._limits.disk_free_share:
-            refusal = "disk_full"
-        else:
-            refusal = None
+        of_cap = size / self._limits.max_bytes
+        of_disk = disk.total * self._limits.disk_free_share / max(disk.free, 1)
+        self._nearest = "spool_full" if of_cap >= min(of_disk, 1.0) else "disk_full"
+        self._fullness = max(of_cap, of_disk)
+        refusal: Reason | None = self._nearest if self._fullness >= 1.0 else None
         if refusal != self._refusal:
             _log.warning("spool_refuses" if refusal else "spool_accepts", reason=refusal)
         self._refusal = refusal

@@ -73,6 +73,27 @@ def test_the_same_outcome_twice_is_not_summed() -> None:
     assert join.counts["duplicate"] == 2
 
 
+def test_a_report_sent_again_is_summed_once_though_the_server_dates_it_anew() -> None:
+    for order in (1, -1):
+        join = join_with(window_seconds=60.0, aggregate="sum")
+        for name in ({"episode_id": "e", "step": 0}, {"decision_id": "e-1"}):
+            # The last is past the window, and what it repeats was in time.
+            sent = [outcome(2.0, time=time, **name) for time in (110.0, 111.0, 170.0)]
+            join_all(join, sent[::order])
+        join_all(join, [decide("e", step, time=100.0) for step in range(3)])
+        assert rewards(join.close_silent(200.0)) == [2.0, 2.0]
+        assert (join.counts["duplicate"], join.counts["late"]) == (4, 0)
+
+
+def test_equal_rewards_with_ids_of_their_own_are_summed_and_their_repeats_are_not() -> None:
+    join = join_with(window_seconds=60.0, aggregate="sum")
+    join.add(decide("e", 0, time=100.0))
+    for outcome_id in ("click-1", "click-2", "click-1", None, None):
+        join.add(report("e", 0, 1.0, time=110.0, outcome_id=outcome_id))
+    assert rewards(join.close_silent(FOR_EVER)) == [3.0]
+    assert join.counts["duplicate"] == 2
+
+
 def test_an_outcome_past_the_window_is_late_whichever_came_first() -> None:
     for order in (1, -1):
         join = join_with(window_seconds=60.0)

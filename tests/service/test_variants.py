@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from contract.assignment import assign
+from contract.decided import decided_rows
 from contract.fold import fold
 from contract.ledger import LEDGER_FILE, Entry, FileLedger, append_latest
 from contract.plan import RolloutPlan
+from contract.records import DecisionBatch, decode_record
+from contract.segments import read_records
 from dqn_client.episodes import new_episode_id
 from tests import builders
 from tests.service import models
@@ -107,6 +110,28 @@ def test_rows_of_one_request_are_answered_by_the_versions_they_belong_to(
     assert service.metric("dqn_canary_share", policy="cartpole") == 0.5
     info = {"policy": "cartpole", "variant": "canary", "version": "2"}
     assert service.metric("dqn_policy_info", **info) == 1
+
+
+def test_the_log_says_by_what_salt_an_episode_was_assigned(
+    service: Running, tmp_path: Path
+) -> None:
+    answered(service, ["before"])
+    begin_canary(tmp_path, 0.5)
+    (stable,), (canary,) = ids_of(tmp_path, "stable", 1), ids_of(tmp_path, "canary", 1)
+    wait_until(lambda: by_version(service, canary) == 2, "the canary answers")
+    answered(service, [stable])
+
+    def salts() -> dict[str | None, str | None]:
+        return {
+            episode_id: decided.circumstances.salt
+            for _, content in read_records(service.server.spool.folder)
+            if isinstance(record := decode_record(content), DecisionBatch)
+            for episode_id, _, decided in decided_rows(record)
+        }
+
+    wait_until(lambda: stable in salts(), "the decisions are in the log")
+    found = salts()
+    assert (found["before"], found[stable], found[canary]) == (None, "r1", "r1")
 
 
 def test_an_episode_stays_with_its_version_through_promotion_and_leaves_it_at_a_rollback(
