@@ -26,7 +26,7 @@ def is_refused(settings: ServiceSettings, **headers: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("settings", [ALONE, OPEN, KEYED])
+@pytest.mark.parametrize("settings", [ALONE, OPEN])
 def test_a_page_of_another_site_is_refused_whatever_it_hides(settings: ServiceSettings) -> None:
     host = "127.0.0.1:8000"
     assert is_refused(settings, host=host, origin="https://evil.example")
@@ -40,6 +40,11 @@ def test_a_page_of_another_site_is_refused_whatever_it_hides(settings: ServiceSe
     assert not is_refused(
         settings, host="localhost", origin="https://dqn.example", sec_fetch_site="same-origin"
     )
+
+
+def test_a_page_that_has_a_key_may_be_anybody_s() -> None:
+    assert not is_refused(KEYED, host="dqn.example", origin="https://game.example")
+    assert not is_refused(KEYED, host="dqn.example", sec_fetch_site="cross-site")
 
 
 def test_an_agent_is_no_browser() -> None:
