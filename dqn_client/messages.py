@@ -120,13 +120,14 @@ class Call(NamedTuple):
 def actions_call(
     observations: npt.ArrayLike,
     decision_id: str,
+    /,
     *,
     is_timed: bool,
     **fields: Any,
 ) -> Call:
     """Which actions to take on observations [N, *shape].
 
-    Fields that are None are left out.
+    Fields that are None are left out; a `decision_id` among them is the caller's own.
     """
     given = _given(fields)
     # A name of our own: a repeated call is the same decision in the log.

@@ -69,6 +69,14 @@ def test_fields_of_the_call_are_handed_on(server: str) -> None:
     assert q_values == pytest.approx([0.32, -0.29])
 
 
+def test_a_decision_may_have_a_name_of_the_caller_s_own(server: str) -> None:
+    with Client(server) as client:
+        assert client.act([LEFT], decision_id="mine").decision_id == "mine"
+        # Without one it has a name as well, and no two the same.
+        names = {client.act([LEFT]).decision_id for _ in range(2)}
+    assert len(names) == 2
+
+
 def test_an_answer_that_is_waited_for_briefly_says_so_to_the_server(server: str) -> None:
     with Client(server) as client:
         assert client.act([LEFT], within_seconds=30.0).actions == [0]
