@@ -74,6 +74,8 @@ def run(
     for port, its in ours.items():
         text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{its}")
         text = text.replace(f"-p {port}", f"-p {its}").replace(f"port {port}", f"port {its}")
+    # A busy machine takes longer than a reader would wait.
+    text = text.replace("--retry 100", "--retry 600")
     environment = _environment(folder, ours) | dict(variables or {})
     status, said = _run_script(text, folder, environment)
     done = re.split(rf"^{_MARK} \d+\n", said, flags=re.MULTILINE)

@@ -15,7 +15,7 @@ from tests.docs.site import EPISODE_STEPS, Site, site, wait_until
 STORIES = ROOT / "docs" / "stories"
 SPOOL_BYTES = 1_100_000
 ORDERS = {"promote", "canary", "pause", "resume", "abort", "rollback"}
-BLOCKS = 'dqn_rollout_log_evidence{policy="cartpole"'
+SHARE = 'dqn_canary_share{policy="cartpole"}'
 RECENT = 'dqn_episode_return_recent_mean{policy="cartpole",variant="stable"}'
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -44,7 +44,7 @@ def test_a_dead_redis_and_a_full_spool_lose_nothing_and_decide_nothing(tmp_path:
         here.call("promote", version=1, first=True, why="the first version")
         agents = here.act()
         here.call("canary", version=3, plan=plan, why="a trial")
-        wait_until(lambda: here.metric("8001", BLOCKS) > 0, "evidence comes")
+        wait_until(lambda: here.metric("8000", SHARE) == 0.1, "the trial is under way")
         redis.kill()
         redis.wait()
         fill_spool(here)
