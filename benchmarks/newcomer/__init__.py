@@ -1,0 +1,1 @@
+"""A newcomer's three ways in, timed as typed."""
