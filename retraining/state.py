@@ -106,7 +106,8 @@ def read_states(folder: Path) -> list[CycleState]:
     states = []
     for path in folder.glob(f"*/{STATE_FILE}"):
         try:
-            states.append(CycleState.model_validate_json(path.read_bytes()))
+            # Of a later release, after a downgrade: what it says more is passed over.
+            states.append(CycleState.model_validate_json(path.read_bytes(), extra="ignore"))
         except ValidationError as error:
             raise CycleError(f"{path}: {error}") from error
     return sorted(states, key=lambda state: (state.started_at, state.cycle_id))

@@ -42,6 +42,7 @@ from recorder.shards import (
 )
 from recorder.shards import Entry as ShardEntry
 from recorder.sources import Streams
+from retraining.state import STATE_FILE, CycleState, read_states, write_state
 from tests import builders
 from tests.recorder.records import sealed_entries
 from tests.written.write import PRODUCER, SEALED_AT, entries, records
@@ -277,3 +278,11 @@ def test_a_shard_that_says_more_is_read_and_one_of_another_format_is_refused(
 def test_a_replica_that_says_more_is_heard() -> None:
     told = {"name": "r", "at": 5.0, "position": 1, "warm": {}, "load": 0.5}
     assert [each.name for each in fresh([msgspec.json.encode(told)], now=6.0)] == ["r"]
+
+
+def test_a_cycle_that_a_later_release_began_is_gone_on_with(tmp_path: Path) -> None:
+    state = CycleState(cycle_id="c", policy="cartpole", started_at=5.0, seed=1, stage="judge")
+    write_state(tmp_path, state)
+    path = tmp_path / "c" / STATE_FILE
+    path.write_bytes(msgspec.json.encode(msgspec.json.decode(path.read_bytes()) | {"later": 1}))
+    assert read_states(tmp_path) == [state]
