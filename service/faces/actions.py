@@ -26,6 +26,7 @@ from service.messages import MSGPACK, OCTET_STREAM, Reply, Request, Respond, err
 from service.server import Server
 
 Milliseconds = Annotated[float, msgspec.Meta(gt=0)]
+UnixSeconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class ActionsRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -39,6 +40,9 @@ class ActionsRequest(msgspec.Struct, forbid_unknown_fields=True):
     """One a row: keeps an episode on one version, and joins its decisions to its outcomes."""
     steps: list[Step] | None = None
     """One a row: the step within its episode, from 0."""
+    started_at: list[UnixSeconds] | None = None
+    """One a row: when its episode began, where the id does not say it as a version 7 UUID does. It
+    decides which version the episode is of; else its first row here does."""
     action_masks: list[list[bool]] | None = None
     """[N, num_actions], true where legal; only for policies that declare a mask."""
     deadline_ms: Milliseconds | None = None
@@ -101,6 +105,7 @@ def decide(server: Server, request: Request, respond: Respond) -> None:
         )
     check_ids(body.episode_ids, rows, "episode_ids")
     check_column(body.steps, rows, "steps")
+    check_column(body.started_at, rows, "started_at")
     check_id(body.decision_id, "decision_id")
     if body.explore and body.episode_ids is None:
         raise InvalidRequestError("explore: expected episode_ids, since an episode agrees to it")
@@ -126,6 +131,7 @@ def decide(server: Server, request: Request, respond: Respond) -> None:
             body.on_fallback,
             tell,
             wants_q_values=body.include_q_values,
+            started_at=body.started_at,
             explores=body.explore,
             tags=body.tags,
         )
@@ -137,7 +143,7 @@ def _decode_query(request: Request) -> ActionsRequest:
     try:
         pairs = parse_qsl(request.query.decode(), strict_parsing=True)
         fields: dict[str, Any] = dict(pairs)
-        for name in ("episode_ids", "steps"):
+        for name in ("episode_ids", "steps", "started_at"):
             if name in fields:
                 fields[name] = fields[name].split(",")
         if len(fields) != len(pairs) or fields.keys() & {"observations", "action_masks"}:

@@ -17,6 +17,7 @@ from service.errors import ConflictError, InvalidRequestError, ServiceError
 from service.faces.actions import (
     AnsweredByBody,
     Milliseconds,
+    UnixSeconds,
     answered_by_body,
     q_value_rows,
 )
@@ -46,6 +47,8 @@ class StepRequest(msgspec.Struct, forbid_unknown_fields=True):
     """The newest frame, or the whole observation where frames are not stacked; left out only
     where the episode ended with the step before."""
     policy: str | None = None
+    started_at: UnixSeconds | None = None
+    """When the episode began, where its id does not say it as a version 7 UUID does."""
     reward: Finite | None = None
     """Of the step before; left out at step 0."""
     audit: Finite | None = None
@@ -185,6 +188,7 @@ def _ask(
         body.on_fallback,
         tell_all,
         on_durable=note_durable,
+        started_at=None if body.started_at is None else [body.started_at],
         explores=body.explore,
         # Step 0 is logged as it was filled; whether the history is whole is the join's to find.
         logs_newest_frame=episode.stack is not None and body.step > 0,

@@ -52,6 +52,8 @@ class Question:
     on_durable: Callable[[], None] | None = None
     """Called on the event loop once the decision is on disk."""
     wants_q_values: bool = True
+    started_at: Sequence[float] | None = None
+    """When each row's episode began, Unix seconds, as the caller says; None where it does not."""
     explores: bool = False
     """The episode agrees to random actions now and then."""
     logs_newest_frame: bool = False

@@ -23,8 +23,10 @@ from service.monitoring.drift import Drift, DriftRules
 from service.monitoring.drift_gauges import DriftGauges
 from service.monitoring.q_health import QHealth
 
-Choose = Callable[[Sequence[str | None], Sequence[int | None] | None], list[Placed]]
-"""(episode ids, steps) to whose each row is."""
+Choose = Callable[
+    [Sequence[str | None], Sequence[int | None] | None, Sequence[float] | None], list[Placed]
+]
+"""(episode ids, steps, when the episodes began) to whose each row is."""
 
 _INLINE_SECONDS: Final = 0.001
 """A model that takes longer over 64 rows leaves the event loop to its own thread."""
@@ -219,7 +221,7 @@ class ServedPolicy:
 
     def _assign(self, question: Question) -> None:
         if self.choose is not None and question.episode_ids is not None:
-            placed = self.choose(question.episode_ids, question.steps)
+            placed = self.choose(question.episode_ids, question.steps, question.started_at)
             question.lives = [each.live for each in placed]
             question.salts = [each.salt for each in placed]
 

@@ -50,7 +50,10 @@ class Traffic:
         self._seats: dict[tuple[int, str], Live] = {}
 
     def choose(
-        self, episode_ids: Sequence[str | None], steps: Sequence[int | None] | None
+        self,
+        episode_ids: Sequence[str | None],
+        steps: Sequence[int | None] | None,
+        started_at: Sequence[float] | None,
     ) -> list[Placed]:
         """The version of each row.
 
@@ -58,7 +61,12 @@ class Traffic:
         """
         now = time.time()
         return [
-            self._place(episode_id, None if steps is None else steps[row], now)
+            self._place(
+                episode_id,
+                None if steps is None else steps[row],
+                None if started_at is None else started_at[row],
+                now,
+            )
             for row, episode_id in enumerate(episode_ids)
         ]
 
@@ -77,10 +85,14 @@ class Traffic:
             self._seats[version, variant] = seat
         return seat
 
-    def _place(self, episode_id: str | None, step: int | None, now: float) -> Placed:
+    def _place(
+        self, episode_id: str | None, step: int | None, started_at: float | None, now: float
+    ) -> Placed:
         if episode_id is None:
             return Placed(self._stable, None)
         began_at = time_in_id(episode_id)
+        if began_at is None and started_at is not None:
+            began_at = min(started_at, now)
         if began_at is None:
             began_at = self._first_seen.began_at(episode_id, step, now)
         version, variant, share = assign(self._splits, episode_id, began_at)

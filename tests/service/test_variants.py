@@ -181,6 +181,14 @@ def test_an_id_without_a_time_counts_from_when_it_is_first_seen(
     # One that is met in the midst of it began before the canary did.
     late = [answered(service, [f"other-{n}"], steps=[7])["version"] for n in range(20)]
     assert set(late) == {1}
+    # Unless the agent says when it did.
+    for began_at, versions in ((time.time(), {1, 2}), (time.time() - 60, {1})):
+        told = {
+            answered(service, [f"told-{n}-{began_at}"], steps=[7], started_at=[began_at])["version"]
+            for n in range(20)
+        }
+        assert told <= versions
+        assert max(told) == max(versions)
 
 
 def test_a_canary_that_answers_nan_is_taken_off_and_the_others_are_told(tmp_path: Path) -> None:
