@@ -12,22 +12,18 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from contract.declaration import DeclarationError, LoggingRules, read_declaration
 from recorder.audit import audit_shards
 from recorder.dataset.breakdown import COLUMNS, break_down
-from recorder.dataset.build import build
 from recorder.dataset.export_minari import export_minari
 from recorder.dataset.export_table import export_table
 from recorder.dataset.load import Dataset, Selection, read_dataset
 from recorder.dataset.manifest import DatasetError
 from recorder.dataset.overview import damaged_files, survey
-from recorder.dataset.parts import compact, expire
 from recorder.dataset.quarantine import add_quarantine, lift_quarantine, read_quarantines
 from recorder.dataset.store import DatasetStore
+from recorder.dataset.upkeep import keep_up
 from recorder.settings import RecorderSettings, SettingsError
 from recorder.shards import ShardError, sealed_policies
-
-_DAY_SECONDS = 86400.0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -100,16 +96,19 @@ def _build(options: argparse.Namespace, settings: RecorderSettings) -> int:
     shards, store, now = _shards_folder(options), _store(options), time.time()
     policies = options.policies or sealed_policies(shards)
     for policy in policies:
-        report = build(shards, store, policy, now, settings.join_rules)
-        made = compact(store, policy, now)
-        days = _rules(options.data, policy).retention_days
-        expired = expire(store, policy, now - days * _DAY_SECONDS)
+        done = keep_up(
+            options.data, shards, store, policy,
+            now=now, raw_days=settings.raw_days, rules=settings.join_rules,
+        )  # fmt: skip
+        report = done.build
         episodes = sum(part.num_episodes for part in report.parts)
         print(
             f"{policy}: {report.num_shards} new shards, {episodes} episodes sealed, "
-            f"{report.num_strangers} steps of another schema left out, "
-            f"{sum(len(part.replaces) for part in made)} parts joined into {len(made)}, "
-            f"{len(expired)} parts older than {days:g} days removed"
+            f"{report.num_strangers} steps of another schema and "
+            f"{report.counts['no_history']} without their earlier frames left out, "
+            f"{sum(len(part.replaces) for part in done.joined)} parts joined into "
+            f"{len(done.joined)}, {len(done.expired)} parts older than {done.retention_days:g} "
+            f"days removed, and {done.num_shards_removed} raw shards"
         )
     if not policies:
         print(f"{shards}: nothing is sealed yet")
@@ -195,7 +194,11 @@ def _parser(settings: RecorderSettings) -> argparse.ArgumentParser:
         added.add_argument(
             "--shards", type=Path, default=settings.shards, help="else <data>/shards"
         )
-        added.add_argument("--datasets", help="folder or URL (s3://…), else <data>/datasets")
+        added.add_argument(
+            "--datasets",
+            default=settings.datasets,
+            help="folder or URL (s3://…), else <data>/datasets",
+        )
         if run in (_list, _show, _top, _audit):
             added.add_argument("--json", action="store_true", help="print JSON")
         if has_policy:
@@ -238,14 +241,6 @@ def _shards_folder(options: argparse.Namespace) -> Path:
 def _dataset(options: argparse.Namespace) -> Dataset:
     selection = Selection(begin=options.begin, end=options.end)
     return read_dataset(_store(options), options.policy, selection)
-
-
-def _rules(data: Path, policy: str) -> LoggingRules:
-    """What the policy declares; the defaults where nothing is declared here."""
-    try:
-        return read_declaration(data / "policies" / policy).logging
-    except DeclarationError:
-        return LoggingRules()
 
 
 def _time(text: str) -> float:

@@ -5,7 +5,7 @@ from them: after a restart those that open episodes may need are read again in s
 a checkpoint everything that is kept is read and told.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -16,6 +16,7 @@ from contract.files import make_directory, replace_file
 from contract.join import Join, JoinRules
 from contract.transitions import Episode, Transition
 from recorder.shards import (
+    CLOCKS_DIFFER_SECONDS,
     UNNAMED,
     ShardManifest,
     raw_folder,
@@ -27,8 +28,6 @@ from recorder.shards import (
 )
 
 CHECKPOINT_FILE: Final = "observed.json"
-
-_CLOCKS_DIFFER_SECONDS: Final = 60.0
 
 _log = structlog.get_logger(__name__)
 
@@ -98,7 +97,8 @@ class Observer:
             if shard.manifest.number <= checkpoint.positions.get(shard.manifest.policy, 0)
         ]
         for shard in old:
-            self._read(shard)
+            for _ in self._read(shard):
+                pass
         self._join.reset_counts()
         if old:
             _log.info("join_rebuilt", shards=len(old), held_bytes=self._join.held_bytes)
@@ -110,20 +110,20 @@ class Observer:
             for number in reversed(shard_numbers(folder, positions.get(policy, 0))):
                 path = shard_path(folder, number)
                 manifest = read_manifest(path)
-                if manifest.sealed_at < sealed_since - _CLOCKS_DIFFER_SECONDS:
+                if manifest.sealed_at < sealed_since - CLOCKS_DIFFER_SECONDS:
                     break
                 found.append(_Shard(path, manifest))
         return sorted(found, key=lambda each: (each.manifest.sealed_at, each.manifest.number))
 
-    def _read(self, shard: _Shard) -> list[Transition | Episode]:
+    def _read(self, shard: _Shard) -> Iterator[Transition | Episode]:
+        """What a shard completes, one by one: as stacks a shard of frames would fill the memory."""
         # By the records' own time: after an outage a shard holds hours, and no episode that goes on
         # in it has been silent.
-        done = self._join.close_silent(shard.manifest.first_time)
+        yield from self._join.close_silent(shard.manifest.first_time)
         for _, _, record in read_records(shard.path):
-            done += self._join.add(record)
-        return done
+            yield from self._join.add(record)
 
-    def _tell(self, items: Sequence[Transition | Episode]) -> None:
+    def _tell(self, items: Iterable[Transition | Episode]) -> None:
         for item in items:
             for consumer in self._consumers:
                 if isinstance(item, Transition):

@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from contract.files import make_directory
+from recorder.building import Builds
 from recorder.metrics import RecorderMetrics
 from recorder.observe import Consumer, Observer
 from recorder.seal import Sealer
@@ -62,34 +63,47 @@ class Recorder:
         )
         self._observer_lock: int | None = None
         self._observer: Observer | None = None
+        self._builds = Builds(settings, time.monotonic())
 
     def run(self, wait: Callable[[float], bool]) -> None:
         """Work until `wait`, which is given seconds, says to stop; then seal what is left."""
         is_stopping = False
         while not is_stopping:
             began = time.monotonic()
-            self.make_pass()
+            is_behind = self.make_pass()
             pause = self._settings.seal_seconds - (time.monotonic() - began)
-            is_stopping = wait(max(0.0, pause))
-        self.make_pass()
+            is_stopping = wait(0.0 if is_behind else max(0.0, pause))
+        while self.make_pass():
+            pass
+        self._builds.close()
         try:
             self._sources.close()
         except redis.RedisError as error:
             _log.warning("leases_left", error=str(error))
 
-    def make_pass(self) -> None:
-        """Seal all that waits, and tell of it; what fails is logged and tried at the next pass."""
+    def make_pass(self) -> bool:
+        """Seal what waits, and tell of it; what fails is logged and tried at the next pass.
+
+        However much comes, it is told of after `seal_seconds`: who judges waits for it. True where
+        more waits to be sealed.
+        """
+        until = time.monotonic() + self._settings.seal_seconds
         try:
-            while self._sealer.seal(time.time()).is_full:
-                pass
+            is_behind = self._sealer.seal(time.time()).is_full
+            while is_behind and time.monotonic() < until:
+                is_behind = self._sealer.seal(time.time()).is_full
             self._metrics.redis_up.set(isinstance(self._sources, Streams))
             self._metrics.stream_pending.set(self._sources.num_pending())
         except (OSError, redis.RedisError) as error:
             _log.warning("not_sealed", error=str(error))
             self._metrics.redis_up.set(0)
-            return
+            return False
         if self._observe():
             self._metrics.last_pass.set_to_current_time()
+        if self._observer_lock is not None:
+            # Of several recorders one builds.
+            self._builds.look(time.monotonic())
+        return is_behind
 
     def _observe(self) -> bool:
         """Follow the shards, where no other recorder does; False where that failed."""

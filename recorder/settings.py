@@ -49,6 +49,15 @@ class RecorderSettings(BaseSettings):
     shard_max_bytes: int = Field(default=64 * 1024**2, ge=1024 * 1024, le=1024**3)
     """About how many bytes of records one shard holds at most."""
 
+    raw_days: float = Field(default=30.0, gt=0)
+    """Raw shards are kept so long; longer while the dataset is without them."""
+
+    dataset_seconds: float = Field(default=3600.0, ge=0)
+    """How often closed episodes are added to the datasets; 0 leaves it to `dqn dataset build`."""
+
+    datasets: str | None = None
+    """Folder or URL (`s3://…`) of the datasets; `<data>/datasets` where not set."""
+
     lease_seconds: float = Field(default=30.0, ge=1, le=3600)
     """How long a stream stays with a recorder that does not answer; beyond `seal_seconds`."""
 

@@ -16,7 +16,7 @@ Who removes old shards leaves the newest, since it carries the numbering and the
 import hashlib
 import struct
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import count, groupby, takewhile
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -30,6 +30,9 @@ UNNAMED: Final = "_unnamed"
 """Stands for the policy of records that name none; no policy can be called so."""
 DEAD_LETTERS: Final = "_dead-letters"
 """Stands for the policy of records that do not decode."""
+
+CLOCKS_DIFFER_SECONDS: Final = 60.0
+"""Between who dates a record and who seals it, at most."""
 
 FORMAT_VERSION: Final = 1
 _BLOCK_BYTES: Final = 4 * 1024 * 1024
@@ -115,6 +118,11 @@ def shard_path(folder: Path, number: int) -> Path:
 
 def shard_numbers(folder: Path, after: int = 0) -> list[int]:
     """The numbers of a folder's shards above `after`, ascending; empty without a folder."""
+    if after and shard_path(folder, after).exists():
+        # A folder may hold a month of shards, and is asked every few seconds.
+        following = takewhile(lambda each: shard_path(folder, each).exists(), count(after + 1))
+        if found := list(following):
+            return found
     numbers = (int(path.stem) for path in folder.glob(f"[0-9]*{SUFFIX}"))
     return sorted(number for number in numbers if number > after)
 

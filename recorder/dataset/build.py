@@ -20,6 +20,7 @@ from recorder.dataset.parts import PartWriter
 from recorder.dataset.store import DatasetStore
 from recorder.dataset.tables import EPISODES, decode_table
 from recorder.shards import (
+    CLOCKS_DIFFER_SECONDS,
     ShardManifest,
     raw_folder,
     read_manifest,
@@ -163,17 +164,26 @@ def _build(
     return BuildReport(sealed, reading.join.counts, reading.num_strangers, num_new)
 
 
+def built_to(store: DatasetStore, policy: str) -> tuple[int, float | None]:
+    """The last shard that was read, and since when something is open, in Unix seconds."""
+    progress = _read_progress(store, policy)
+    return progress.read_to, progress.open_since
+
+
 def _shards_to_read(folder: Path, progress: _Progress) -> list[_Shard]:
     """The shards that are new, and before them those with records of what was open."""
     found = []
-    for number in shard_numbers(folder):
+    since = float("inf") if progress.open_since is None else progress.open_since
+    for number in reversed(shard_numbers(folder)):
         path = shard_path(folder, number)
         shard = _Shard(path, read_manifest(path))
-        since = progress.open_since
-        is_open = since is not None and shard.manifest.last_time >= since
-        if number > progress.read_to or is_open:
+        is_new = number > progress.read_to
+        # What was sealed before has no record that is younger.
+        if not is_new and shard.manifest.sealed_at < since - CLOCKS_DIFFER_SECONDS:
+            break
+        if is_new or shard.manifest.last_time >= since:
             found.append(shard)
-    return found
+    return found[::-1]
 
 
 def _sealed_ids(store: DatasetStore, policy: str, first_shard: int) -> set[str]:

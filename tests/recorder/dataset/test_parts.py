@@ -7,8 +7,16 @@ import pytest
 from recorder.dataset import parts
 from recorder.dataset.load import read_dataset
 from recorder.dataset.manifest import DatasetError, PartManifest
-from recorder.dataset.parts import compact, expire, remove_replaced
+from recorder.dataset.parts import (
+    Kind,
+    compact,
+    expire,
+    read_tables,
+    remove_replaced,
+    seal_tables,
+)
 from recorder.dataset.store import DatasetStore
+from recorder.dataset.tables import STEPS
 from tests.builders import POLICY
 from tests.recorder.dataset.episodes import NOW, Log, built, episode_records
 
@@ -175,3 +183,22 @@ def test_a_part_without_its_manifest_is_not_there(store: DatasetStore, tmp_path:
 def test_a_manifest_of_another_format_is_refused() -> None:
     with pytest.raises(DatasetError, match="here: format_version"):
         PartManifest.decode(b'{"format_version": 2}', "here")
+
+
+def test_a_part_of_an_earlier_release_is_read_and_joined_with_later_ones(
+    store: DatasetStore, tmp_path: Path
+) -> None:
+    fill(store, tmp_path, num_parts=2)
+    newer, older = store.parts(POLICY)
+    tables = read_tables(store, older)
+    # Before assignment salts were logged there was no column of them.
+    tables[STEPS] = tables[STEPS].drop_columns(["salt"])
+    store.remove_part(POLICY, older.part_id)
+    sealed = seal_tables(
+        store, Kind(POLICY, older.schema_hash, older.layout), tables, older.shards, NOW
+    )
+    assert sealed.part_id != older.part_id
+    before = rewards(store)
+    (joined,) = compact(store, POLICY, NOW)
+    assert rewards(store) == before
+    assert set(joined.replaces) == {newer.part_id, sealed.part_id}
