@@ -28,6 +28,7 @@ VERBS: Final = {
     "adopt": Verb("exporter.adopt", "main", "exporter", "serve what another library trained"),
     "retrain": Verb("cli.retrain", "main", "exporter", "learn from the log, try what is better"),
     "policies": Verb("cli.operate", "policies", "client", "what is served, and by whom"),
+    "status": Verb("cli.status", "main", "client", "how all is, and what happened: one timeline"),
     "promote": Verb("cli.operate", "promote", "client", "make a version stable"),
     "rollback": Verb("cli.operate", "rollback", "client", "go back to an earlier version"),
     "push": Verb("cli.rollout", "push", "client", "have a version loaded, proven and warm"),
@@ -50,6 +51,7 @@ VERBS: Final = {
     "dataset": Verb("cli.dataset", "main", "recorder", "build, show, export, audit what is logged"),
     "spool": Verb("cli.spool", "main", "recorder", "empty or put away a spool; dead letters"),
     "doctor": Verb("cli.doctor", "main", "service,client", "look at everything a server needs"),
+    "decisions": Verb("cli.decisions", "main", "recorder", "one decision, as it was kept"),
     "keys": Verb("cli.keys", "main", "service", "make a key and store its hash"),
 }
 

@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from importlib.metadata import version as release_of
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
 from types import FrameType
@@ -17,6 +18,7 @@ from typing import Final
 import structlog
 
 from service.companion import Companion
+from service.history import HISTORY_FILE, History, configuration_of
 from service.keys import Keys, KeysError
 from service.logs import configure_logs
 from service.metrics import Metrics
@@ -52,11 +54,13 @@ class Supervisor:
         self._recorder = Companion(settings, self._death_read) if is_recorded else None
         metrics = Metrics(Page(settings.pages, "supervisor"))
         self._restarts = metrics.counter("dqn_worker_restarts_total")
+        self._history = History(settings.data / "run" / HISTORY_FILE)
 
     def run(self) -> int:
         """Run until a signal says stop; the exit status."""
         for number in _STOPS:
             signal.signal(number, self._on_signal)
+        self._history.note_start(release_of("dqn-serving"), configuration_of(self._settings))
         for slot in range(self._settings.workers):
             self._start_worker(slot)
         status = 0
@@ -70,6 +74,7 @@ class Supervisor:
         self._stop_workers()
         if self._recorder is not None:
             self._recorder.stop()
+        self._history.note("stopped", "by a signal" if self._stopping else f"status {status}")
         return status
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -110,6 +115,8 @@ class Supervisor:
                 return MISCONFIGURED
             _log.error("worker_died", slot=slot, pid=worker.pid, status=worker.exitcode)
             self._restarts.add()
+            ended = _ending_of(worker.exitcode)
+            self._history.note("worker_died", f"worker {slot}, pid {worker.pid}, {ended}")
             is_quick = time.monotonic() - started_at < _QUICK_DEATH_SECONDS
             # A worker that dies at its start must not eat the machine by being started at once.
             pause = min(max(2 * self._pauses[slot], 0.1), _LONGEST_PAUSE_SECONDS)
@@ -133,6 +140,13 @@ class Supervisor:
                 _log.error("worker_killed", pid=worker.pid)
                 worker.kill()
                 worker.join()
+
+
+def _ending_of(status: int | None) -> str:
+    """How a process ended, in words."""
+    if status is not None and status < 0:
+        return f"by signal {-status}"
+    return f"with status {status}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

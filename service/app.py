@@ -29,6 +29,7 @@ from service.faces import (
     console,
     events,
     health,
+    history,
     inference_models,
     inference_repository,
     operator,
@@ -41,6 +42,7 @@ from service.faces.documentation import body_schema, response_schema
 from service.faces.hot import HOT_ROUTES, find_hot_route
 from service.faces.http import Route, call_face
 from service.faces.steps import OWN_STEPS
+from service.logs import describe_failure
 from service.messages import Reply, error_reply
 from service.messages import Request as HotRequest
 from service.metrics import Metrics
@@ -86,7 +88,8 @@ def create_app(
         for status in (200, *ERROR_STATUSES):
             server.metrics.counter("dqn_http_requests_total", route.path, str(status))
     for router in (
-        policies.router, bundles.router, rollout.read_router, inference_models.router,
+        policies.router, history.router, bundles.router, rollout.read_router,
+        inference_models.router,
     ):  # fmt: skip
         app.include_router(router)
     for router in (
@@ -178,7 +181,7 @@ def _as_service_error(error: Exception) -> ServiceError:
         case HTTPException(status_code=405):
             return MethodNotAllowedError("this path does not take this method")
         case _:
-            _log.error("request_failed", exc_info=error)
+            _log.error("request_failed", error=describe_failure(error))
             return InternalError("see the server's log")
 
 

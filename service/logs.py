@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import traceback
 
 import structlog
 
@@ -32,3 +33,13 @@ def configure_logs(level: str, *, as_json: bool) -> None:
     )
     # uvicorn tells of every start and stop at INFO; the service does so itself.
     logging.basicConfig(level=max(severity, logging.WARNING), handlers=[handler], force=True)
+
+
+def describe_failure(error: BaseException) -> str:
+    """What failed and where, without its message: that may quote what a client sent.
+
+    `ValueError in decide (service/faces/actions.py:91), in batch (…:40)`, the innermost place last.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    places = ", ".join(f"in {each.name} ({each.filename}:{each.lineno})" for each in frames)
+    return f"{type(error).__name__} {places}".strip()

@@ -5,6 +5,7 @@ import contextlib
 import time
 from importlib.metadata import version as release_of
 from itertools import count
+from random import Random
 from typing import Final, Literal, NamedTuple
 
 import structlog
@@ -16,6 +17,8 @@ from service.experience.spool import Spool, SpoolLimits
 from service.inference.batcher import BatcherLimits
 from service.inference.episodes import OpenEpisodes
 from service.inference.served import ServedPolicy
+from service.inference.traced import Traced
+from service.inference.tracer import Tracer
 from service.keys import Keys
 from service.messages import Request, Respond, error_reply
 from service.metrics import Counter, Metrics
@@ -100,7 +103,9 @@ class Server:
         self._decision_ids = count()
         # Decision ids of two lives of one producer must differ.
         self._decision_prefix = f"{self.spool.producer}-{time.time_ns() // 1_000_000:x}-"
-        metrics.counter("dqn_build_info", release_of("dqn-serving")).set(1)
+        release = release_of("dqn-serving")
+        metrics.counter("dqn_build_info", release).set(1)
+        self.tracer = _tracer_of(settings, release)
         self._keys_stale = metrics.counter("dqn_keys_stale")
         metrics.before_scrape.append(self._show_keys)
 
@@ -132,6 +137,8 @@ class Server:
         await asyncio.to_thread(self.spool.close)
         if self._shipper is not None:
             await asyncio.to_thread(self._shipper.close)
+        if self.tracer is not None:
+            await asyncio.to_thread(self.tracer.close)
         # A stopped worker's page is still read by the others.
         self.metrics.flush()
 
@@ -169,6 +176,12 @@ class Server:
     def new_decision_id(self) -> str:
         """A name no other decision has."""
         return f"{self._decision_prefix}{next(self._decision_ids):x}"
+
+    def follow(self, request: Request) -> Traced | None:
+        """What is kept of a request that somebody follows; None, most often, where nobody does."""
+        if self.tracer is None:
+            return None
+        return self.tracer.begin(request.header(b"traceparent"))
 
     def deadline_seconds(self, asked_ms: float | None) -> float:
         """The time a request has.
@@ -248,13 +261,22 @@ class Server:
             self.settings.drift_window_seconds,
             self.settings.workers,
         )
-        return ServedPolicy(name, declaration, limits, self.spool, self.metrics, rules)
+        return ServedPolicy(name, declaration, limits, self.spool, self.metrics, rules, self.tracer)
 
     def _is_idle(self) -> bool:
         return all(served.batcher.is_idle for served in self.policies.values())
 
     def _show_keys(self) -> None:
         self._keys_stale.set(float(self.keys.fault is not None))
+
+
+def _tracer_of(settings: ServiceSettings, release: str) -> Tracer | None:
+    if settings.trace_endpoint is None:
+        return None
+    # OpenTelemetry is an extra: it is neither needed nor loaded where nothing is traced.
+    from service.monitoring.tracing import Tracing
+
+    return Tracing(settings.trace_endpoint, settings.trace_share, release, Random())
 
 
 def _refuse_sibling(request: Request, respond: Respond) -> None:

@@ -3,6 +3,7 @@
 import os
 import tomllib
 from collections.abc import Sequence
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -141,6 +142,21 @@ class ServiceSettings(BaseSettings):
     log_json: bool = False
     """Log as JSON lines."""
 
+    trace_endpoint: str | None = Field(default=None, pattern=r"^https?://[^\s]+$")
+    """Where spans of decisions are sent by OTLP over HTTP, such as
+    `http://localhost:4318/v1/traces`; needs the extra `tracing`."""
+
+    trace_share: float = Field(default=0.01, ge=0, le=1)
+    """Share of requests without a `traceparent` that are traced; one with it says so itself."""
+
+    @model_validator(mode="after")
+    def _tracing_is_installed(self) -> Self:
+        if self.trace_endpoint is not None and not _has_tracing():
+            raise ValueError(
+                "trace_endpoint: install the extra: pip install 'dqn-serving[tracing]'"
+            )
+        return self
+
     @model_validator(mode="after")
     def _no_open_door(self) -> Self:
         if self.keys_file is None and not self.insecure and not _is_loopback(self.host):
@@ -247,6 +263,13 @@ class _FileSource(PydanticBaseSettingsSource):
         if not isinstance(section, dict):
             raise SettingsError(f"{path}: [serve] must be a table")
         return section
+
+
+def _has_tracing() -> bool:
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _take_secret_files() -> None:

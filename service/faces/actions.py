@@ -134,6 +134,7 @@ def decide(server: Server, request: Request, respond: Respond) -> None:
             started_at=body.started_at,
             explores=body.explore,
             tags=body.tags,
+            traced=server.follow(request),
         )
     )
 

@@ -11,6 +11,7 @@ import structlog
 
 from service.errors import InternalError, ServiceError
 from service.keys import Scope
+from service.logs import describe_failure
 from service.messages import Request, Respond, error_reply
 from service.server import Server
 
@@ -36,6 +37,6 @@ def call_face(server: Server, route: Route, request: Request, respond: Respond) 
         route.face(server, request, respond)
     except ServiceError as error:
         respond(error_reply(error))
-    except Exception:  # noqa: BLE001 - the client is told, whatever it was
-        _log.exception("request_failed", route=route.path)
+    except Exception as error:  # noqa: BLE001 - the client is told, whatever it was
+        _log.error("request_failed", route=route.path, error=describe_failure(error))
         respond(error_reply(InternalError("see the server's log")))

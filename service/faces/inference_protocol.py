@@ -170,6 +170,7 @@ def _ask(server: Server, request: Request, respond: Respond) -> None:
             deadline,
             parameters.on_fallback,
             tell,
+            traced=server.follow(request),
         )
     )
 

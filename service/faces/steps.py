@@ -144,7 +144,7 @@ def take_own_step(server: Server, request: Request, respond: Respond) -> None:
         # The last report, sent again: it was accepted, and what it said is on its way to disk.
         respond(_reply(request, StepResponse(served.name, episode_id, body.step, body.step)))
         return
-    _ask(server, served, episode_id, episode, body, masks, request.arrived_at, deadline, tell)
+    _ask(server, served, episode_id, episode, body, masks, request, deadline, tell)
 
 
 STEPS: Final = Route("/v1/episodes/{episode_id}/steps", "act", take_step)
@@ -159,7 +159,7 @@ def _ask(
     episode: OpenEpisode,
     body: StepRequest,
     masks: npt.NDArray[np.bool_] | None,
-    arrived_at: float,
+    request: Request,
     deadline: float,
     tell: Any,
 ) -> None:
@@ -183,7 +183,7 @@ def _ask(
         masks,
         [episode_id],
         [body.step],
-        arrived_at,
+        request.arrived_at,
         deadline,
         body.on_fallback,
         tell_all,
@@ -193,6 +193,7 @@ def _ask(
         # Step 0 is logged as it was filled; whether the history is whole is the join's to find.
         logs_newest_frame=episode.stack is not None and body.step > 0,
         tags=body.tags,
+        traced=server.follow(request),
     )
     if episode.has_history:
         served.submit(question)

@@ -32,6 +32,8 @@ then would leave the model idle for a tenth of its time."""
 _LEAST_GOOD_SHARE: Final = 0.5
 """A batch of which the model answered less counts against it: one client's poison does not."""
 
+_MOST_NAMED: Final = 10
+
 Log = Callable[[Batch, Chosen, bool], None]
 """Takes a batch, what was chosen, and whether it came too late to be an answer."""
 Explorer = Callable[[Batch, Chosen], None]
@@ -264,7 +266,8 @@ class Batcher:
         """What of the model's answer may be given; None where there is none."""
         decided, ended_at = ran.said, time.perf_counter()
         if isinstance(decided, str):
-            _log.error("model_failed", policy=self._name, error=decided)
+            names = [question.decision_id for question in batch.questions[:_MOST_NAMED]]
+            _log.error("model_failed", policy=self._name, error=decided, decisions=names)
             live.breaker.record(False, ended_at)
             return None
         self._measures.measure_call(batch, ran, decided, live.answered_by.variant)

@@ -11,6 +11,7 @@ from contract.declaration import PolicyDeclaration, legal_actions
 from contract.heuristics import ConstantHeuristic
 from contract.records import AnsweredBy
 from service.inference.policy import Decided
+from service.logs import describe_failure
 
 Reason = Literal[
     "no_model",
@@ -89,7 +90,7 @@ class Fallback:
         try:
             actions, propensities = self._heuristic.choose(observations, masks, self._rng)
         except Exception as error:  # noqa: BLE001 - a user's function, and an answer is due
-            _log.error("heuristic_failed", behaviour=behaviour, error=repr(error))
+            _log.error("heuristic_failed", behaviour=behaviour, error=describe_failure(error))
             behaviour = self._last_behaviour
             actions, propensities = self._last_resort.choose(observations, masks, self._rng)
         entry = AnsweredBy(version, variant, "heuristic", reason, behaviour)

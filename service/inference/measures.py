@@ -10,6 +10,7 @@ from service.inference.fallback import Chosen
 from service.inference.live import Ran
 from service.inference.policy import Decided
 from service.inference.questions import Batch, Question
+from service.inference.tracer import Tracer
 from service.metrics import Counter, Metrics
 from service.monitoring.q_health import QHealth
 
@@ -19,8 +20,15 @@ _BREAKER_STATES: Final[dict[State, float]] = {"closed": 0.0, "half_open": 1.0, "
 class Measures:
     """Owns the serving series of one policy."""
 
-    def __init__(self, policy: str, metrics: Metrics, q_health: Mapping[str, QHealth]) -> None:
+    def __init__(
+        self,
+        policy: str,
+        metrics: Metrics,
+        q_health: Mapping[str, QHealth],
+        tracer: Tracer | None = None,
+    ) -> None:
         self._policy = policy
+        self._tracer = tracer
         self._metrics = metrics
         self._q_health = q_health
         self._decisions: dict[AnsweredBy, Counter] = {}
@@ -48,6 +56,8 @@ class Measures:
             [ran.started_at - question.arrived_at for question in batch.questions]
         )
         self._q_health[variant].observe(decided.q_values, decided.actions)
+        if self._tracer is not None:
+            self._tracer.called(batch.questions, ran, len(decided.actions))
 
     def count_decisions(self, chosen: Chosen) -> None:
         """Rows by who answered them."""

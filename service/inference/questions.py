@@ -12,6 +12,7 @@ from service.errors import FallbackRefusedError, ServiceError
 from service.inference.fallback import Chosen
 from service.inference.live import Live
 from service.inference.observations import Rows, stack_rows
+from service.inference.traced import Traced
 
 OnFallback = Literal["heuristic", "error"]
 
@@ -64,6 +65,8 @@ class Question:
     """The version that is to answer each row; None where that is the stable one for all."""
     salts: list[str | None] | None = None
     """Of what assigned each row's episode to its version; None where no version is on trial."""
+    traced: Traced | None = None
+    """Somebody follows it from its agent to its answer."""
     is_answered: bool = False
     rows: int = field(init=False)
     """Observations asked about."""

@@ -18,9 +18,11 @@ from service.inference.live import Live, Placed
 from service.inference.measures import Measures
 from service.inference.observations import ObservationDecoder
 from service.inference.questions import Batch, Question
+from service.inference.tracer import Tracer
 from service.metrics import Metrics
 from service.monitoring.drift import Drift, DriftRules
 from service.monitoring.drift_gauges import DriftGauges
+from service.monitoring.fault_log import FaultLog
 from service.monitoring.q_health import QHealth
 
 Choose = Callable[
@@ -43,6 +45,7 @@ class ServedPolicy:
         spool: Spool,
         metrics: Metrics,
         drift_rules: DriftRules | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.name = name
         self.declaration = declaration
@@ -64,10 +67,15 @@ class ServedPolicy:
         """Which version answers which row, while episodes are split over several."""
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"model-{name}")
 
-        decisions = DecisionLog(name, declaration, spool)
+        decisions, faults = DecisionLog(name, declaration, spool), FaultLog(name)
 
         def log(batch: Batch, chosen: Chosen, is_late: bool) -> None:
             decisions.add(Answered(time.time(), batch, chosen, is_late))
+            if is_late:
+                return
+            faults.tell(batch, chosen)
+            if tracer is not None:
+                tracer.answered(name, batch, chosen)
 
         self.decoder = ObservationDecoder(declaration.observation)
         self.frame_decoder = ObservationDecoder(declaration.observation.frame)
@@ -78,7 +86,7 @@ class ServedPolicy:
             declaration.observation.numpy_dtype,
             limits,
             log,
-            Measures(name, metrics, self._q_health),
+            Measures(name, metrics, self._q_health, tracer),
             self._drift,
             _explorer(declaration, np.random.default_rng()),
             self._executor,

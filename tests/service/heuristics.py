@@ -10,3 +10,9 @@ def always_raises(
     observations: npt.NDArray[Any], masks: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.int64]:
     raise RuntimeError("a slip in somebody's heuristic")
+
+
+def quotes_what_it_saw(
+    observations: npt.NDArray[Any], masks: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    raise ValueError(f"cannot act on {observations.tolist()}")
