@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,13 +46,21 @@ class ExperienceBenchmark(Flags):
     """A few transitions: shows in under a minute that this still runs; writes no result."""
 
 
+class Stored(NamedTuple):
+    """What writing one game's dataset came to."""
+
+    game: str
+    parts: list[PartManifest]
+    cpu_seconds: float
+    """Of packing and sealing, without the game."""
+
+
 class GameResult(NamedTuple):
     """What one game's dataset came to."""
 
     game: str
     parts: list[PartManifest]
     write_cpu_seconds: float
-    """Of packing and sealing, without the game."""
     in_order: ReadingResult
     at_random: ReadingResult
 
@@ -66,10 +75,8 @@ class GameResult(NamedTuple):
         return sum(part.size_bytes for part in self.parts)
 
 
-def run_game(
-    game: str, num_transitions: int, root: Path, seed: int, random_batches: int
-) -> GameResult:
-    """Play, store and read back."""
+def store_game(game: str, num_transitions: int, root: Path, seed: int) -> Stored:
+    """Play and store."""
     assembler = Assembler()
     writer = PartWriter(DatasetStore(root), created_at=time.time())
     parts: list[PartManifest] = []
@@ -82,12 +89,17 @@ def run_game(
     begin = time.process_time()
     parts += writer.seal(())
     spent += time.process_time() - begin
+    return Stored(game, parts, spent)
+
+
+def read_back(stored: Stored, root: Path, random_batches: int) -> GameResult:
+    """Read what was stored, in order and at random."""
     return GameResult(
-        game,
-        parts,
-        spent,
-        read_in_order(root, game),
-        read_at_random(root, game, random_batches),
+        stored.game,
+        stored.parts,
+        stored.cpu_seconds,
+        read_in_order(root, stored.game),
+        read_at_random(root, stored.game, random_batches),
     )
 
 
@@ -158,10 +170,12 @@ def main(arguments: list[str]) -> int:
     transitions = _QUICK_TRANSITIONS if settings.quick else settings.transitions
     random_batches = _QUICK_BATCHES if settings.quick else _RANDOM_BATCHES
     with tempfile.TemporaryDirectory() as folder:
-        results = [
-            run_game(game, transitions // len(_GAMES), Path(folder), seed, random_batches)
-            for seed, game in enumerate(_GAMES)
-        ]
+        root = Path(folder)
+        plays = [(game, transitions // len(_GAMES), root, seed) for seed, game in enumerate(_GAMES)]
+        # Games side by side, and then one reader at a time, which has the machine to itself.
+        with get_context("spawn").Pool(len(_GAMES)) as pool:
+            stored = pool.starmap(store_game, plays)
+        results = [read_back(each, root, random_batches) for each in stored]
     figures = summarise(results)
     print_figures("a dataset of Atari transitions", figures)
     if not settings.quick:

