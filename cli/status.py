@@ -216,7 +216,7 @@ def _firing(span: prometheus.Span, status: Status) -> str:
 
 
 def _row(head: str, told: str, look: str = "") -> str:
-    return f"{head:<12} {_shortened(told)}" + (f"  -> {look}" if look else "")
+    return f"{head:<12} {_one_line(told)}" + (f"  -> {look}" if look else "")
 
 
 def _timed(line: Line) -> str:
@@ -227,8 +227,12 @@ def _timed(line: Line) -> str:
 
 
 def _shortened(text: str) -> str:
-    text = " ".join(text.split())
+    text = _one_line(text)
     return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _parser() -> argparse.ArgumentParser:
