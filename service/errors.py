@@ -17,6 +17,7 @@ ServiceError
 ├── FallbackRefusedError     424  `on_fallback: error`, and the model did not answer
 ├── RequestTimeoutError      408
 ├── NotReadyError            503  starting or draining
+├── LedgerAwayError          503  a change cannot be written down
 ├── SpoolFullError           507  nothing more can be made durable
 └── InternalError            500
 """
@@ -143,6 +144,14 @@ class NotReadyError(ServiceError):
     status = 503
     code = "not_ready"
     headers = (("retry-after", "1"),)
+
+
+class LedgerAwayError(ServiceError):
+    """The ledger cannot be written: cut off from the other replicas, or the disk is full."""
+
+    status = 503
+    code = "ledger_away"
+    headers = (("retry-after", "5"),)
 
 
 class SpoolFullError(ServiceError):

@@ -135,8 +135,11 @@ async def _followers(server: Server, position: int) -> dict[str, list[str]]:
     until = time.monotonic() + _FOLLOW_SECONDS
     while True:
         told = await asyncio.to_thread(server.replicas.told, time.time())
-        missing = [each.name for each in told if each.position < position]
+        others = [each for each in told if each.name != server.loader.who]
+        missing = [each.name for each in others if each.position < position]
         if not missing or time.monotonic() > until:
-            followed = [each.name for each in told if each.position >= position]
-            return {"acknowledged": followed, "not_acknowledged": missing}
+            followed = {each.name for each in others if each.position >= position}
+            # Where nobody can be asked, this one still has done what was wanted.
+            followed.add(server.loader.who)
+            return {"acknowledged": sorted(followed), "not_acknowledged": missing}
         await asyncio.sleep(_POLL_SECONDS)

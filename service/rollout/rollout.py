@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Final
 
 from contract.fold import fold
-from contract.ledger import Entry, Ledger, LedgerMovedError, append_latest
+from contract.ledger import Entry, Ledger, LedgerError, LedgerMovedError, append_latest
 from contract.rollout import PolicyState
-from service.errors import ConflictError
+from service.errors import ConflictError, LedgerAwayError
 
 Allow = Callable[[PolicyState], None]
 """Raises ConflictError where a state does not allow a change."""
@@ -57,7 +57,15 @@ class Rollout:
         Raises:
             ConflictError: `allow` raised it, the key is another change's, or the ledger keeps
                 moving.
+            LedgerAwayError: It cannot be written down, and is not of the kind that this replica
+                takes while it is cut off.
         """
+        try:
+            return await self._change(entry, allow)
+        except (LedgerError, OSError) as error:
+            raise LedgerAwayError(f"{entry.action} is not done: {error}") from error
+
+    async def _change(self, entry: Entry, allow: Allow) -> Entry:
         for _ in range(_ATTEMPTS):
             await self.catch_up()
             async with self._lock:
