@@ -98,9 +98,11 @@ class Site:
 
 def previous_release(folder: Path) -> Path:
     """The older release's code."""
-    packed = subprocess.run(
-        ["git", "-C", ROOT, "archive", PREVIOUS], check=True, capture_output=True
-    ).stdout
+    git = ["git", "-C", ROOT]
+    if subprocess.run([*git, "cat-file", "-e", PREVIOUS], capture_output=True).returncode:
+        # A shallow clone has the newest revisions alone.
+        subprocess.run([*git, "fetch", "--quiet", "--depth=1", "origin", PREVIOUS], check=True)
+    packed = subprocess.run([*git, "archive", PREVIOUS], check=True, capture_output=True).stdout
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         archive.extractall(folder, filter="data")
     return folder
