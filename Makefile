@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 ARGS ?=
 
-.PHONY: install run test test-slow check rules bench drill clean
+.PHONY: install run test test-slow check rules bench drill compose clean
 
 # torch comes first and by pip: pip finds the CPU build where one is set up, and elsewhere
 # PIP_EXTRA_INDEX_URL names PyTorch's CPU index; uv then keeps what is there.
@@ -45,13 +45,17 @@ rules: install
 bench: install
 	$(BIN)/python -m benchmarks.presets
 	$(BIN)/python -m benchmarks.experience
-	for name in serving delivery faults canary drift hacking rules training; do \
+	for name in serving delivery faults canary fleet shadow cost drift hacking rules training; do \
 	  $(BIN)/python -m benchmarks.$$name --write || exit 1; \
 	done
 
 # Incidents replayed against real servers; needs prometheus and alertmanager.
 drill: install
 	$(BIN)/python -m benchmarks.drill $(ARGS)
+
+# The whole stack on a real engine: builds the images, brings it up, kills Redis. Needs Docker.
+compose: install
+	$(BIN)/pytest -s tests/deploy/compose_stack.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .venv-clients .venv-datasets .bench .mypy_cache .pytest_cache .ruff_cache
