@@ -27,8 +27,8 @@ DEPTH = 3
 
 
 def frame(step: int) -> npt.NDArray[np.uint8]:
-    """Of an episode whose first frame is repeated."""
-    return np.array([10 + max(step, 0), 0], np.uint8)
+    """What fills the first stack, below step 0, differs too: each frame is known by its place."""
+    return np.array([10 + step, 0], np.uint8)
 
 
 def stack(step: int) -> list[list[int]]:
