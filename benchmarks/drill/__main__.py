@@ -3,8 +3,8 @@
 Service, recorder, Redis, Prometheus and Alertmanager run as processes; four agents live on
 CartPole. The rules are the shipped ones with windows and deadlines thirty times shorter, those of
 the burn rates too, and rules are evaluated as often as is scraped: every second. "Crossed" counts
-from the first scrape whose sample is beyond the rule's limit to the alert at Alertmanager's
-receiver, and must be within two scrape intervals and the rule's own wait.
+from the first scrape whose sample is beyond the rule's limit, and stays there, to the alert at
+Alertmanager's receiver, and must be within two scrape intervals and the rule's own wait.
 """
 
 import argparse

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -77,14 +77,17 @@ class Site:
         return found
 
     def crossed_at(self, alert: str, begin: float, end: float) -> float | None:
-        """When what was scraped first was beyond an alert's limit; Unix seconds."""
+        """Since when, without a break, what was scraped was beyond a limit; Unix seconds."""
         asked = {"query": self.alerts[alert].expr, "start": str(begin), "end": str(end)}
         answer = httpx.get(
             f"{self.prometheus}/api/v1/query_range",
             params={**asked, "step": str(_STEP_SECONDS)},
             timeout=30.0,
         ).json()
-        found = [float(series["values"][0][0]) for series in answer["data"]["result"]]
+        found = [
+            beginning_of_last([float(at) for at, _ in series["values"]], _STEP_SECONDS)
+            for series in answer["data"]["result"]
+        ]
         # Before the first step at which it held, so that nothing is gained by the grid.
         return min(found) - _STEP_SECONDS if found else None
 
@@ -102,6 +105,16 @@ class Site:
         """Redis goes on."""
         os.kill(self.redis_pid, signal.SIGCONT)
         return 0
+
+
+def beginning_of_last(times: Sequence[float], step: float) -> float:
+    """Where the last unbroken row of times begins: a rule whose `for` was broken waits anew."""
+    began = times[-1]
+    for earlier in reversed(times):
+        if began - earlier > 1.5 * step:
+            break
+        began = earlier
+    return began
 
 
 @contextmanager

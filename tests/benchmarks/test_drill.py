@@ -6,6 +6,7 @@ from benchmarks.drill.agents import Tally
 from benchmarks.drill.incidents import INCIDENTS, Incident
 from benchmarks.drill.replay import Found, Told
 from benchmarks.drill.scaled_rules import read_alerts, write_scaled
+from benchmarks.drill.site import beginning_of_last
 from benchmarks.rules.mutants import mutants_of
 
 RULE = {
@@ -93,6 +94,12 @@ def test_a_version_that_is_refused_is_met_by_its_refusal_alone() -> None:
     refused = next(incident for incident in INCIDENTS if not incident.alerts)
     assert found(refused, [], status=409).is_met
     assert not found(refused, [], status=200).is_met
+
+
+def test_a_limit_that_was_left_again_is_crossed_anew() -> None:
+    assert beginning_of_last([1.0, 1.1, 1.2, 2.0, 2.1], 0.1) == 2.0
+    assert beginning_of_last([1.0, 1.1, 1.2], 0.1) == 1.0
+    assert beginning_of_last([1.0], 0.1) == 1.0
 
 
 def test_episodes_are_counted_up_to_the_moment_of_the_alert() -> None:
