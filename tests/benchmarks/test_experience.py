@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.experience.__main__ import read_back, store_game, summarise
+from benchmarks.experience.__main__ import summarise
 from benchmarks.experience.atari import play
+from benchmarks.experience.storing import read_back, store_game
 from contract.transitions import Episode, Transition
 from recorder.dataset.load import read_dataset
 from recorder.dataset.store import DatasetStore

@@ -37,7 +37,11 @@ def answered(*, is_late: bool = False) -> Answered:
     """A row without an episode, one of stable, and a request of which one row is the canary's."""
     questions = [question("lone", None), question("stable", ["e"]), question("both", ["f", "g"])]
     chosen = Chosen(
-        np.arange(4), np.ones(4), [STABLE, CANARY], np.array([0, 0, 0, 1]), np.zeros((4, 2))
+        np.arange(4),
+        np.ones(4),
+        [STABLE, CANARY],
+        np.array([0, 0, 0, 1]),
+        np.zeros((4, 2), np.float32),
     )
     return Answered(1000.0, Batch.of(questions, np.dtype(np.float32)), chosen, is_late)
 
