@@ -4,7 +4,8 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from training.environment_name import FRAME_STACK, parse_name
+from training.atari_options import FRAME_STACK, AtariOptions
+from training.environment_name import parse_name
 from training.environments import EpisodeState, Observations
 from training.replay import Transitions
 
@@ -26,8 +27,6 @@ class AleEnvironments:
         """
         # Only who plays Atari needs its emulator.
         from ale_py.vector_env import AtariVectorEnv
-
-        from training.atari import AtariOptions
 
         parsed = parse_name(name)
         options = AtariOptions.model_validate(parsed.options)

@@ -13,44 +13,13 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 from ale_py import roms
-from pydantic import Field, PositiveInt
 
-from contract.declaration import ObservationSpec, Record
-from contract.frames import FrameStack, Pixels, ScreenPreprocessing
-from training.environment_name import FRAME_STACK, NEXT_LIFE
+from contract.declaration import ObservationSpec
+from contract.frames import FrameStack, Pixels
+from training.atari_options import FRAME_STACK, NEXT_LIFE, AtariOptions
 
 _SCREENS_SEEN = 2
 """Of each step's screens the last two are seen: many games draw an object every other screen."""
-
-
-class AtariOptions(Record):
-    """What may be chosen of the customary preprocessing."""
-
-    frame_skip: PositiveInt = 4
-    """Screens that an action holds for."""
-
-    max_noops: int = Field(default=30, ge=0)
-    """An episode begins with 1 to this many idle screens; 0 is none."""
-
-    sticky: float = Field(default=0.0, ge=0, lt=1)
-    """Probability that a screen gets the last action again (Machado et al., 2018)."""
-
-    life_loss: bool = True
-    """Whether a lost life terminates what is learned from; evaluations always play whole games."""
-
-    max_screens: PositiveInt = 108_000
-    """Screens after which a game is truncated: half an hour."""
-
-    crop_top: int = Field(default=0, ge=0)
-    """Rows cut off the top of the screen."""
-
-    crop_bottom: int = Field(default=0, ge=0)
-    """Rows cut off its bottom."""
-
-    @property
-    def preprocessing(self) -> ScreenPreprocessing:
-        """From a step's screens to its frame; an agent that is served does the same."""
-        return ScreenPreprocessing(crop_top=self.crop_top, crop_bottom=self.crop_bottom)
 
 
 class AtariEnvironment(gymnasium.Env[Pixels, np.int64]):

@@ -27,6 +27,12 @@ from contract.manifest import RewardTransform
 from training.moments import Moments
 from training.network import NetworkConfig, QNetwork
 
+BEST = "best"
+"""Checkpoint of a run's best evaluation."""
+
+LAST = "last"
+"""Checkpoint that a run goes on from."""
+
 NETWORK_FILE = "network.safetensors"
 METADATA_FILE = "checkpoint.json"
 STATE_FOLDER = "state"
@@ -147,6 +153,15 @@ def read_state(folder: Path) -> RunState:
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: holds no state to resume from: {error}") from error
     return RunState(tensors, values)
+
+
+def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with a prefix and a dot, without these."""
+    return {
+        name.removeprefix(f"{prefix}."): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(f"{prefix}.")
+    }
 
 
 @contextmanager

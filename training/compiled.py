@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
+from training.elasticity import Elasticity
 from training.network import QNetwork
 from training.objective import RowLosses, Rule, row_losses
 from training.optimisers import OptimiserState, OptimiserStep, limited
@@ -34,6 +35,9 @@ class UpdatePlan(NamedTuple):
     optimiser_step: OptimiserStep
     target_blend: float
     """Share of the online network that goes to the target; 0 where it is copied now and then."""
+
+    elasticity: Elasticity | None
+    """What holds parameters near those of an earlier policy."""
 
 
 WholeUpdate = Callable[
@@ -73,6 +77,8 @@ def compile_update(
         gradient, (loss, rows) = grad_and_value(loss_of, has_aux=True)(
             online_parameters, target_parameters, batch
         )
+        if plan.elasticity is not None:
+            gradient = gradient + plan.elasticity.pull(online_parameters)
         gradient = limited(gradient, plan.gradient_norm_limit)
         plan.optimiser_step(online_parameters, gradient, state, learning_rate)
         if plan.target_blend > 0:

@@ -3,19 +3,17 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    CliApp,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import CliApp
 
 from contract.manifest import RewardTransform
+from training.checkpoint import BEST, read_checkpoint
 from training.convolutions import ConvolutionKind
 from training.distributions import Distribution
+from training.flags import Flags as Flags
+from training.network import NetworkConfig
 from training.preset import read_preset
 from training.vectorised import Stepping
 
@@ -23,34 +21,12 @@ MOST_STEPS = 255
 """Of an n-step return; how many a transition spans is stored in a byte."""
 
 
-class Flags(BaseSettings):
-    """A command line: frozen, closed to unknown flags, each field's docstring its help."""
-
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="forbid",
-        cli_kebab_case=True,
-        cli_implicit_flags=True,
-        use_attribute_docstrings=True,
-    )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read no environment variables: a run is its preset and its flags, on every machine."""
-        return (init_settings,)
-
-
 class TrainingConfig(Flags):
     """Train a policy online.
 
     `--resume DIR` goes on with the run in DIR as if it had never stopped; it takes no other flag.
+    `--continue-from DIR` begins a run where that in DIR ended: its best network and its settings,
+    unless flags or a preset say otherwise, exploring as it did at its end.
     All schedules and intervals count environment steps, over all environments together.
     """
 
@@ -59,6 +35,15 @@ class TrainingConfig(Flags):
 
     out: Path
     """Folder that receives checkpoints and logs."""
+
+    continue_from: Path | None = None
+    """Folder of an earlier run to learn on from; it must stay there while this run goes on."""
+
+    rehearsed_share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of each batch that comes from the earlier run's replay (Robins, 1995)."""
+
+    elastic_strength: float = Field(default=0.0, ge=0)
+    """How firmly what mattered to the earlier policy is held (Kirkpatrick et al., 2017)."""
 
     environment_id: str
     """Gymnasium's name of the environment."""
@@ -238,6 +223,14 @@ class TrainingConfig(Flags):
         return self
 
     @model_validator(mode="after")
+    def _something_can_be_kept(self) -> Self:
+        if self.continue_from is None and (self.rehearsed_share or self.elastic_strength):
+            raise ValueError(
+                "there is nothing to rehearse or to hold on to: set --continue-from as well"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _pixels_are_scaled_once(self) -> Self:
         if self.convolutions is not None and self.normalise_observations:
             raise ValueError(
@@ -257,16 +250,41 @@ class TrainingConfig(Flags):
         """The transform from the environment's rewards to the unit of the Q-values."""
         return RewardTransform(clip=self.reward_clip, scale=self.reward_scale)
 
+    def network(self, observation_shape: tuple[int, ...], num_actions: int) -> NetworkConfig:
+        """The network of a run in an environment of this kind."""
+        return NetworkConfig(
+            observation_shape=observation_shape,
+            num_actions=num_actions,
+            convolutions=self.convolutions,
+            hidden_sizes=self.hidden_sizes,
+            layer_norm=self.layer_norm,
+            dueling=self.dueling,
+            noise_scale=self.noise_scale,
+            distribution=self.distribution,
+            normalise_observations=self.normalise_observations,
+        )
+
     @classmethod
     def from_arguments(cls, arguments: Sequence[str]) -> Self:
-        """Read flags, and the preset that they name, if any; flags win.
+        """Read flags, then the preset that they name, then the run that they continue.
 
         Raises:
+            CheckpointError: There is no run to continue.
             ValueError: A value is out of range, or there is no such preset.
             SystemExit: A flag is unknown (2), or help was asked for (0).
         """
         finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         finder.add_argument("--preset")
-        preset: str | None = finder.parse_known_args(arguments)[0].preset
-        defaults = read_preset(preset) if preset is not None else {}
+        finder.add_argument("--continue-from", type=Path)
+        found = finder.parse_known_args(arguments)[0]
+        defaults = {} if found.continue_from is None else _settings_to_continue(found.continue_from)
+        defaults |= read_preset(found.preset) if found.preset is not None else {}
         return CliApp.run(cls, cli_args=list(arguments), **defaults)
+
+
+def _settings_to_continue(folder: Path) -> dict[str, Any]:
+    settings = dict(read_checkpoint(folder / BEST).metadata.config)
+    for own in ("out", "preset", "continue_from", "rehearsed_share", "elastic_strength"):
+        settings.pop(own, None)
+    # What is known already need not be found by chance again.
+    return settings | {"initial_epsilon": settings["final_epsilon"]}

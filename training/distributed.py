@@ -19,9 +19,8 @@ from pydantic import ValidationError
 from rich.console import Console
 from torch import Tensor, distributed, nn
 
-from training.checkpoint import write_checkpoint
+from training.checkpoint import BEST, write_checkpoint
 from training.config import TrainingConfig
-from training.online import BEST
 from training.replay import Batch
 from training.run import TrainingRun, has_crossed
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import gymnasium
 from pydantic import ValidationError
 
+from training.atari_options import FRAME_STACK, AtariOptions
 from training.randomisation import (
     OBSERVATION_NOISE,
     OBSERVATION_SHIFT,
@@ -21,12 +22,6 @@ from training.randomisation import (
     RandomisedSensor,
     Range,
 )
-
-NEXT_LIFE = "next_life_observation"
-"""In `info` where a life was lost and ends what is learned from: the next one's first."""
-
-FRAME_STACK = 4
-"""Frames of an Atari observation."""
 
 _ATARI = re.compile(r"ALE/(\w+)-v5")
 _CAMEL_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -93,7 +88,7 @@ def _make_atari(
     game: str, options: dict[str, str], *, for_training: bool
 ) -> gymnasium.Env[Any, Any]:
     # Only who plays Atari needs its emulator.
-    from training.atari import AtariEnvironment, AtariOptions
+    from training.atari import AtariEnvironment
 
     chosen = AtariOptions.model_validate(options)
     return AtariEnvironment(

@@ -8,7 +8,8 @@ from gymnasium import spaces
 
 from contract.declaration import ObservationSpec, Record
 from contract.manifest import RewardTransform
-from training.environment_name import NEXT_LIFE, frame_stack_of, make_environment
+from training.atari_options import NEXT_LIFE
+from training.environment_name import frame_stack_of, make_environment
 from training.replay import Transitions
 
 Observations = npt.NDArray[Any]

@@ -16,9 +16,9 @@ from contract.declaration import Record
 from contract.manifest import RewardTransform
 from training.actor import QFunction, choose_actions, q_function
 from training.checkpoint import Checkpoint, CheckpointError, read_checkpoint
-from training.config import Flags
 from training.environment_name import make_environment
 from training.environments import transform_rewards
+from training.flags import Flags
 
 _FEATURE_ROWS = 4096
 """Rows of one forward pass for features: enough to be fast, few enough for frames to fit."""

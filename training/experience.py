@@ -9,11 +9,13 @@ from torch import Tensor
 
 from contract.declaration import ObservationSpec
 from training import schedules
+from training.checkpoint import under
 from training.config import TrainingConfig
 from training.frame_replay import FrameReplay, ReturnRule
 from training.frame_stores import CompressedFrames, RawFrames
 from training.n_step import NStepAccumulator
 from training.prioritised import Priorities
+from training.regularisation import rehearse, rehearsed_size
 from training.replay import Batch, Changed, ReplayBuffer, Slots, Transitions
 
 
@@ -22,13 +24,26 @@ class Drawn(NamedTuple):
 
     batch: Batch
     slots: Slots
+    """Of its first rows; the others, if any, are rehearsed."""
 
 
 class Experience:
-    """The replay of a run with its extensions: n-step returns and priorities, as configured."""
+    """The replay of a run with its extensions, as configured.
 
-    def __init__(self, config: TrainingConfig, observation: ObservationSpec) -> None:
+    These are n-step returns, priorities and the rehearsal of an earlier run's experience.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        observation: ObservationSpec,
+        earlier: "Experience | None" = None,
+    ) -> None:
         self._config = config
+        self._earlier = earlier
+        self._num_rehearsed = (
+            0 if earlier is None else rehearsed_size(config.batch_size, config.rehearsed_share)
+        )
         self._accumulator = NStepAccumulator(config.n_step, config.discount)
         self._replay = make_replay(config, observation)
         self._priorities = (
@@ -51,7 +66,17 @@ class Experience:
             rng: Decides which transitions.
             progress: Share of the run that is done; the bias of priorities matters more and more.
         """
-        size = self._config.batch_size
+        drawn = self._draw_own(self._config.batch_size - self._num_rehearsed, rng, progress)
+        if self._earlier is None or self._num_rehearsed == 0:
+            return drawn
+        old = self._earlier.draw_evenly(self._num_rehearsed, rng)
+        return drawn._replace(batch=rehearse(drawn.batch, old))
+
+    def draw_evenly(self, size: int, rng: np.random.Generator) -> Batch:
+        """Transitions, each as likely as any other."""
+        return self._replay.batch(self._replay.draw(size, rng))
+
+    def _draw_own(self, size: int, rng: np.random.Generator, progress: float) -> Drawn:
         if self._priorities is None:
             slots = self._replay.draw(size, rng)
             return Drawn(self._replay.batch(slots), slots)
@@ -61,9 +86,9 @@ class Experience:
         return Drawn(self._replay.batch(slots)._replace(weights=weights), slots)
 
     def learned(self, slots: Slots, errors: Tensor) -> None:
-        """Remember how wrong the predictions of a drawn batch were, [N]."""
+        """Remember how wrong the predictions of a drawn batch were, [N]; its slots come first."""
         if self._priorities is not None:
-            self._priorities.update(slots, errors.cpu().numpy())
+            self._priorities.update(slots, errors[: len(slots)].cpu().numpy())
 
     def cut(self) -> None:
         """End the episodes under way: what is added next belongs to others."""
@@ -83,11 +108,11 @@ class Experience:
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Take up what `tensors` gave."""
-        self._replay.load_tensors(_under("replay", tensors))
-        waiting = _under("waiting", tensors)
+        self._replay.load_tensors(under("replay", tensors))
+        waiting = under("waiting", tensors)
         self._accumulator.load_arrays({name: tensor.numpy() for name, tensor in waiting.items()})
         if self._priorities is not None:
-            self._priorities.load_tensors(_under("priorities", tensors))
+            self._priorities.load_tensors(under("priorities", tensors))
 
     def _remember(self, walked: Sequence[Transitions]) -> list[Changed]:
         if isinstance(self._replay, FrameReplay):
@@ -118,11 +143,3 @@ def make_replay(config: TrainingConfig, observation: ObservationSpec) -> ReplayB
         observation.frame_stack,
         ReturnRule(config.n_step, config.discount),
     )
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(f"{prefix}."): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(f"{prefix}.")
-    }

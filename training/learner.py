@@ -15,10 +15,11 @@ from training.compiled import (
     has_compiler,
 )
 from training.config import TrainingConfig
+from training.elasticity import Elasticity
 from training.network import NetworkConfig, QNetwork, initialise
 from training.noisy import draw_noise
 from training.objective import RowLosses, Rule, row_losses
-from training.optimisers import limited, make_optimiser, plain_step
+from training.optimisers import make_optimiser, plain_step, scale_within
 from training.replay import Batch
 
 UPDATES_WORTH_COMPILING = 50_000
@@ -66,6 +67,7 @@ class Learner:
         self._gradient = gather_gradients(self.online_network, self._online_parameters)
         self._optimiser = make_optimiser(self._online_parameters, config)
         self._learning_rate = torch.tensor(config.learning_rate, device=config.device)
+        self._elasticity: Elasticity | None = None
         self._whole_update = self._compile() if is_worth_compiling(config) else None
         self.num_updates = 0
         self.draw_noise()
@@ -75,10 +77,25 @@ class Learner:
         """Whether updates are one compiled function."""
         return self._whole_update is not None
 
+    def begin_from(self, network: QNetwork, elasticity: Elasticity | None) -> None:
+        """Take up the weights and the normalisation of an earlier network, before any update.
+
+        Args:
+            network: Of the same configuration.
+            elasticity: What holds the parameters there, if anything does.
+        """
+        self.online_network.load_state_dict(network.state_dict())
+        self.sync_target()
+        self._elasticity = elasticity
+        if self.is_compiled:
+            self._whole_update = self._compile()
+
     def update(self, batch: Batch) -> UpdateFigures:
         """Take one gradient step; a soft target follows at once."""
         if self._config.device != "cpu":
             batch = Batch(*(column.to(self._config.device) for column in batch))
+        if self.online_network.convolutions is not None:
+            batch = _channels_last(batch)
         self.draw_noise()
         loss, rows = self._step(batch)
         self.num_updates += 1
@@ -145,7 +162,9 @@ class Learner:
 
         self._gradient.zero_()
         loss.backward()  # type: ignore[no-untyped-call]
-        self._gradient.copy_(limited(self._gradient, self._config.gradient_norm_limit))
+        if self._elasticity is not None:
+            self._gradient.add_(self._elasticity.pull(self._online_parameters.detach()))
+        self._gradient.mul_(scale_within(self._gradient, self._config.gradient_norm_limit))
         self._optimiser.step()
 
         if self._config.target_update == "soft":
@@ -160,8 +179,18 @@ class Learner:
             gradient_norm_limit=config.gradient_norm_limit,
             optimiser_step=plain_step(config),
             target_blend=config.target_blend if config.target_update == "soft" else 0.0,
+            elasticity=self._elasticity,
         )
         return compile_update(self.online_network, self.target_network, self._rule, plan)
+
+
+def _channels_last(batch: Batch) -> Batch:
+    """The same frames with each pixel's depth together: convolutions take a tenth less time."""
+    layout = torch.channels_last
+    return batch._replace(
+        observations=batch.observations.contiguous(memory_format=layout),
+        next_observations=batch.next_observations.contiguous(memory_format=layout),
+    )
 
 
 def is_worth_compiling(config: TrainingConfig) -> bool:

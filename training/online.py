@@ -11,7 +11,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 from rich.console import Console
 
-from training.checkpoint import RunState, read_checkpoint, read_state, write_checkpoint
+from training.checkpoint import (
+    BEST,
+    LAST,
+    RunState,
+    read_checkpoint,
+    read_state,
+    write_checkpoint,
+)
 from training.config import TrainingConfig
 from training.episode_log import EpisodeLog, EpisodeRecord, EvaluationRecord
 from training.evaluate import EvaluationResult
@@ -19,9 +26,6 @@ from training.mistakes import find_mistakes
 from training.progress import TrainingProgress
 from training.run import TrainingRun, has_crossed
 from training.tracker import EndedEpisode
-
-BEST = "best"
-LAST = "last"
 
 StopReason = Literal["target", "total_steps", "interrupted"]
 

@@ -24,9 +24,14 @@ OptimiserStep = Callable[[Tensor, Tensor, OptimiserState, Tensor], None]
 
 def limited(gradient: Tensor, limit: float) -> Tensor:
     """A gradient, scaled down if its Euclidean norm is beyond `limit`."""
+    return gradient * scale_within(gradient, limit)
+
+
+def scale_within(gradient: Tensor, limit: float) -> Tensor:
+    """What a gradient is to be multiplied by, 1 where its Euclidean norm is within `limit`."""
     norm = torch.linalg.vector_norm(gradient)
     scale: Tensor = (limit / (norm + 1e-6)).clamp(max=1.0)
-    return gradient * scale
+    return scale
 
 
 def adam_step(

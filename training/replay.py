@@ -126,8 +126,8 @@ class ReplayBuffer:
     def batch(self, slots: Slots) -> Batch:
         """The transitions in these slots, copied."""
         rows = self._rows.take(slots)
-        columns = (torch.from_numpy(rows[name]) for name in _FIELDS)
-        return Batch(*columns, torch.ones(len(slots)))
+        columns = {name: torch.from_numpy(rows[name]) for name in _FIELDS}
+        return Batch(**columns, weights=torch.ones(len(slots)))
 
     def sample(self, size: int, rng: np.random.Generator) -> Batch:
         """Draw `size` transitions uniformly, with replacement.

@@ -19,8 +19,7 @@ from pydantic_settings import CliApp, CliPositionalArg
 from rich.console import Console
 
 from training.actor import q_function
-from training.checkpoint import Checkpoint, CheckpointError, read_checkpoint
-from training.config import Flags
+from training.checkpoint import BEST, Checkpoint, CheckpointError, read_checkpoint
 from training.curves import (
     calibration_of,
     interquartile_mean,
@@ -30,7 +29,7 @@ from training.curves import (
 )
 from training.episode_log import EPISODES_FILE, EpisodeRecord, EvaluationRecord
 from training.evaluate import play
-from training.online import BEST
+from training.flags import Flags
 from training.pictures import draw_calibration, draw_comparison, draw_curves, draw_run
 
 REPORT_FILE = "report.md"

@@ -9,15 +9,16 @@ from torch import Tensor
 
 from training import schedules
 from training.actor import Walk, q_function, walk
-from training.checkpoint import CheckpointMetadata, RunState
+from training.checkpoint import CheckpointMetadata, RunState, under
 from training.config import TrainingConfig
+from training.continued import elasticity, read_earlier
 from training.divergence import check_divergence, q_limit
 from training.environments import EpisodeState, describe_environment, transform_rewards
 from training.evaluate import EvaluationResult, evaluate
 from training.experience import Experience
 from training.learner import Learner
 from training.moments import FloatArray, RunningMoments
-from training.network import NetworkConfig, without_noise
+from training.network import without_noise
 from training.provenance import git_revision, package_versions
 from training.tracker import EndedEpisode, EpisodeTracker
 from training.vectorised import make_environments
@@ -51,23 +52,20 @@ class TrainingRun:
             config.stepping,
             config.stepping_processes,
         )
-        self.learner = Learner(
-            NetworkConfig(
-                observation_shape=observation.shape,
-                num_actions=self.environment.num_actions,
-                convolutions=config.convolutions,
-                hidden_sizes=config.hidden_sizes,
-                layer_norm=config.layer_norm,
-                dueling=config.dueling,
-                noise_scale=config.noise_scale,
-                distribution=config.distribution,
-                normalise_observations=config.normalise_observations,
-            ),
-            config,
-            torch.Generator().manual_seed(weight_seed),
-        )
+        network_config = config.network(observation.shape, self.environment.num_actions)
+        self.learner = Learner(network_config, config, torch.Generator().manual_seed(weight_seed))
         self._q_values_of = q_function(self.learner.online_network)
-        self._experience = Experience(config, observation)
+        earlier = None
+        if config.continue_from is not None:
+            earlier = read_earlier(config.continue_from, config, network_config)
+            self.learner.begin_from(
+                earlier.network, elasticity(earlier, config, np.random.default_rng(replay_seed))
+            )
+        self._experience = Experience(
+            config, observation, None if earlier is None else earlier.experience
+        )
+        # Weights that were learned with a normalisation keep it.
+        self._fits_normalisation = config.normalise_observations and earlier is None
         self.tracker = EpisodeTracker(config.num_environments)
         self._observation_moments = RunningMoments(observation.shape)
         self.steps = 0
@@ -202,13 +200,14 @@ class TrainingRun:
     def restore(self, state: RunState) -> None:
         """Go to where `state` was taken; the configuration must be the same."""
         tensors, values = state
-        self.learner.load_tensors(_unprefixed("learner", tensors))
-        self._experience.load_tensors(_unprefixed("experience", tensors))
-        self.tracker.restore(_as_arrays(_unprefixed("tracker", tensors)))
+        self.learner.load_tensors(under("learner", tensors))
+        self._experience.load_tensors(under("experience", tensors))
+        self.tracker.restore(_as_arrays(under("tracker", tensors)))
         self._observation_moments = RunningMoments.from_state(
-            _as_arrays(_unprefixed("observations", tensors))
+            _as_arrays(under("observations", tensors))
         )
-        self._set_normalisation()
+        if self._fits_normalisation:
+            self._set_normalisation()
         self.steps = values["steps"]
         self.loss = values["loss"]
         self._wall_seconds_before = values["wall_seconds"]
@@ -236,7 +235,7 @@ class TrainingRun:
 
     def _remember(self, steps_walked: Walk) -> None:
         walked = steps_walked.transitions
-        if self.config.normalise_observations and self.steps <= self.config.normalisation_steps:
+        if self._fits_normalisation and self.steps <= self.config.normalisation_steps:
             self._observation_moments.add(np.concatenate([step.observations for step in walked]))
             self._set_normalisation()
         transform = self.config.reward_transform
@@ -283,14 +282,6 @@ def has_crossed(interval: int, steps_before: int, steps: int) -> bool:
 
 def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
-
-
-def _unprefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(f"{prefix}."): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(f"{prefix}.")
-    }
 
 
 def _as_tensors(arrays: dict[str, FloatArray]) -> dict[str, Tensor]:

@@ -20,8 +20,9 @@ from pydantic_settings import CliApp
 from rich.console import Console
 from rich.table import Table
 
-from training.config import Flags, TrainingConfig
+from training.config import TrainingConfig
 from training.divergence import DivergenceError
+from training.flags import Flags
 from training.monitors import EvaluationFile
 from training.online import stop_on_signals, train
 from training.preset import read_preset

@@ -8,8 +8,9 @@ from ale_py.vector_env import AtariVectorEnv
 
 from contract.declaration import ObservationSpec
 from contract.frames import FrameStack, Pixels, ScreenPreprocessing
-from training.atari import AtariEnvironment, AtariOptions
-from training.environment_name import NEXT_LIFE, make_environment
+from training.atari import AtariEnvironment
+from training.atari_options import NEXT_LIFE, AtariOptions
+from training.environment_name import make_environment
 from training.environments import Environments, SeededEnvironment, describe_environment
 from training.evaluate import play
 

@@ -10,6 +10,7 @@ import torch
 from tests.training.builders import training_config
 from tests.training.test_learner import OBSERVATIONS, batch, learner
 from training.compiled import has_compiler
+from training.elasticity import Elasticity
 from training.learner import UPDATES_WORTH_COMPILING, is_worth_compiling
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +61,11 @@ def test_compiled_updates_equal_those_done_in_parts(
         )
         for mode in ("always", "never")
     ]
+    held = torch.cat([each.detach().flatten() for each in learners[0].online_network.parameters()])
+    for each in learners:
+        each.begin_from(
+            learners[0].online_network, Elasticity(held, torch.linspace(0, 2, len(held)))
+        )
     assert [each.is_compiled for each in learners] == [True, False]
     for seed in range(20):
         figures = [each.update(batch(seed)) for each in learners]

@@ -17,11 +17,11 @@ from rich.console import Console
 
 from training.apex.config import ApexConfig
 from training.apex.run import ApexRun
-from training.checkpoint import write_checkpoint
+from training.checkpoint import BEST, write_checkpoint
 from training.divergence import DivergenceError
 from training.episode_log import EpisodeLog, EpisodeRecord, EvaluationRecord
 from training.monitors import check_evaluations
-from training.online import BEST, stop_on_signals
+from training.online import stop_on_signals
 from training.progress import TrainingProgress
 from training.run import has_crossed
 from training.tracker import EndedEpisode

@@ -38,6 +38,8 @@ class ApexConfig(TrainingConfig):
 
     @model_validator(mode="after")
     def _can_be_spread(self) -> Self:
+        if self.continue_from is not None:
+            raise ValueError("a run of Ape-X begins anew: leave out --continue-from")
         if self.normalise_observations or self.noise_scale is not None:
             raise ValueError(
                 "actors neither fit a normalisation together nor draw noise: set "

@@ -22,7 +22,6 @@ from training.environments import describe_environment
 from training.evaluate import EvaluationResult, evaluate
 from training.learner import Learner, UpdateFigures
 from training.moments import RunningMoments
-from training.network import NetworkConfig
 from training.provenance import git_revision, package_versions
 from training.tracker import EndedEpisode
 
@@ -41,16 +40,7 @@ class ApexRun:
         self.config = config
         self.environment = describe_environment(config.environment_id)
         observation = self.environment.observation
-        network_config = NetworkConfig(
-            observation_shape=observation.shape,
-            num_actions=self.environment.num_actions,
-            convolutions=config.convolutions,
-            hidden_sizes=config.hidden_sizes,
-            layer_norm=config.layer_norm,
-            dueling=config.dueling,
-            distribution=config.distribution,
-            normalise_observations=False,
-        )
+        network_config = config.network(observation.shape, self.environment.num_actions)
         self.learner = Learner(network_config, config, torch.Generator().manual_seed(config.seed))
         self.fleet = Fleet(
             config.num_actors,
