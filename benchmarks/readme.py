@@ -29,7 +29,12 @@ def main() -> None:
 
 def refreshed(readme: str) -> str:
     """The README with every block of figures as the result files say."""
-    tables = {"serving": serving_table, "goals": goals_table, "drill": drill_table}
+    tables = {
+        "serving": serving_table,
+        "goals": goals_table,
+        "drill": drill_table,
+        "training": training_table,
+    }
 
     def replace(block: re.Match[str]) -> str:
         return f"{block[1]}{tables[block[2]](read_results())}\n{block[3]}"
@@ -101,6 +106,19 @@ def drill_table(results: Mapping[str, Result]) -> str:
             _rollout(incident, names),
         ]
         lines.append(_row(cells))
+    return "\n".join(lines)
+
+
+def training_table(results: Mapping[str, Result]) -> str:
+    """What training takes and reaches wherever a goal is set, beside whoever else does it."""
+    lines = [_row(["figure", "measured", "goal", "beside"]), _row(["---"] * 4)]
+    for each in results["training"]["figures"]:
+        if each["met"] is not None:
+            missed = "" if each["met"] else " (missed)"
+            ratio = "" if each["ratio"] is None else f" ({each['ratio']:.2g}x)"
+            measured = f"{each['value']:,.3g} {each['unit']}{ratio}"
+            cells = [each["figure"], measured, f"{each['goal']}{missed}", each["rival"] or ""]
+            lines.append(_row([cell.replace("|", "/") for cell in cells]))
     return "\n".join(lines)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from benchmarks.report import Figure
 from benchmarks.training.thresholds import Trained
+from training.evaluate import EvaluationResult
 
 LOWEST_RATIO, HIGHEST_RATIO = 0.95, 1.10
 LARGEST_BIAS = 0.25
@@ -43,7 +44,7 @@ def ratio_figures(name: str, runs: list[Trained], vanilla: list[Trained]) -> lis
 
 def bias_figures(name: str, runs: list[Trained], vanilla: list[Trained]) -> list[Figure]:
     """mean(Q - G) / sd(G) over starts, for returns that may be near nothing, worst seed."""
-    biases, plain = ([bias(run) for run in each] for each in (runs, vanilla))
+    biases, plain = ([bias(run.result) for run in each] for each in (runs, vanilla))
     worst = max(biases, key=abs)
     return [
         Figure(
@@ -57,7 +58,7 @@ def bias_figures(name: str, runs: list[Trained], vanilla: list[Trained]) -> list
     ]
 
 
-def bias(run: Trained) -> float:
+def bias(result: EvaluationResult) -> float:
     """mean(Q - G) / sd(G) over the starts of a run's episodes."""
-    promised, returns = np.array(run.result.start_q_values), np.array(run.result.start_returns)
+    promised, returns = np.array(result.start_q_values), np.array(result.start_returns)
     return float((promised - returns).mean() / returns.std())

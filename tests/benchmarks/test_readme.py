@@ -1,4 +1,11 @@
-from benchmarks.readme import README, drill_table, goals_table, refreshed, serving_table
+from benchmarks.readme import (
+    README,
+    drill_table,
+    goals_table,
+    refreshed,
+    serving_table,
+    training_table,
+)
 
 
 def figure(name: str, value: float, **changes: object) -> dict[str, object]:
@@ -52,4 +59,16 @@ def test_an_incident_stands_with_its_alerts_its_answers_and_its_rollout() -> Non
         "| the meltdown: a canary | `CanaryTakenOff` 0.8 s, 1.9 s | 3 | "
         "model 75.0%, q_bound 25.0% | rolled back after 2.0 s |",
         "| NaN | refused at once |  | model 100.0% | no trial |",
+    ]
+
+
+def test_training_is_told_with_its_goals_rivals_and_misses() -> None:
+    figures = [
+        figure("Pong", 55.04, goal="at least 1.3 times", rival="SB3: 42.4", ratio=1.298, met=False),
+        figure("no goal", 1.0),
+        figure("a million, raw", 7.0656, unit="GB", goal="at most 7.1", met=True),
+    ]
+    assert training_table({"training": {"figures": figures}}).splitlines()[2:] == [
+        "| Pong | 55 1/s (1.3x) | at least 1.3 times (missed) | SB3: 42.4 |",
+        "| a million, raw | 7.07 GB | at most 7.1 |  |",
     ]

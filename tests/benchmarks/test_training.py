@@ -34,7 +34,7 @@ def trained(
 
 def test_bias_is_in_standard_deviations_of_the_returns() -> None:
     # Gaps 3 and 1 have the mean 2; returns 0 and 8 the standard deviation 4.
-    assert bias(trained([3.0, 9.0], [0.0, 8.0])) == 0.5
+    assert bias(trained([3.0, 9.0], [0.0, 8.0]).result) == 0.5
 
 
 def test_the_worst_bias_counts_whichever_its_sign() -> None:
