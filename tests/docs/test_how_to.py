@@ -70,8 +70,12 @@ def test_redis_is_set_up_as_the_page_says_and_the_log_goes_through_it(folder: Pa
 
 
 def test_a_backup_serves_what_was_served_and_holds_what_was_sealed(folder: Path) -> None:
-    brisk = {"DQN_RECORD_SEAL_SECONDS": "0.1", "DQN_RECORD_METRICS_PORT": "0"}
-    with process(folder / "data", "--record", **brisk) as service:
+    with process(
+        folder / "data",
+        "--record",
+        DQN_RECORD_SEAL_SECONDS="0.1",
+        DQN_RECORD_METRICS_PORT="0",
+    ) as service:
         service.wait_until_ready()
         report = {"outcomes": [{"episode_id": "e", "step": 0, "reward": 1.0}]}
         assert service.client.post("/v1/outcomes", json=report).status_code == 200
