@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         manifests = Manifests(settings.data / "policies")
         rollouts = RolloutMetrics(metrics.registry)
         audits = audits_in(settings.data / "policies")
-        quarantine = quarantine_in(DatasetStore(settings.data / "datasets"))
+        quarantine = quarantine_in(DatasetStore(settings.dataset_root))
 
         def make_consumers() -> list[Consumer]:
             return [

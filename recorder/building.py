@@ -52,7 +52,7 @@ class Builds:
             args=(
                 settings.data,
                 settings.shards_folder,
-                settings.datasets,
+                settings.dataset_root,
                 settings.join_rules,
                 settings.raw_days,
             ),
@@ -73,13 +73,13 @@ class Builds:
 
 
 def build_all(
-    data: Path, shards: Path, datasets: str | None, rules: JoinRules, raw_days: float
+    data: Path, shards: Path, datasets: str | Path, rules: JoinRules, raw_days: float
 ) -> None:
     """Build every policy's dataset on; one that fails is told of and keeps no other waiting."""
     os.nice(_NICENESS)
     # A terminal's interrupt is the recorder's to hear.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    store = DatasetStore(datasets or data / "datasets")
+    store = DatasetStore(datasets)
     for policy in sealed_policies(shards):
         now = time.time()
         try:

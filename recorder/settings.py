@@ -119,6 +119,11 @@ class RecorderSettings(BaseSettings):
         return self.shards or self.data / "shards"
 
     @property
+    def dataset_root(self) -> str | Path:
+        """Where datasets are."""
+        return self.datasets or self.data / "datasets"
+
+    @property
     def spools(self) -> Path:
         """Where the workers' spools are."""
         return self.data / "spool"
