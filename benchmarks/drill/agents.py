@@ -16,7 +16,7 @@ from dqn_client.episodes import new_episode_id
 
 _NUM_AGENTS: Final = 4
 _PAUSE_SECONDS: Final = 0.1
-_STEP_SECONDS: Final = 0.02
+_STEP_SECONDS: Final = 0.03
 
 
 @dataclass
