@@ -110,7 +110,11 @@ def test_what_redis_has_on_disk_is_let_go_and_not_sent_again(tmp_path: Path, com
     ):
         wait_until(lambda: read_shipped(spool.folder) == 2, "all are confirmed")
         assert redis_store.rewards() == [1.0, 2.0, 3.0]
-        assert [int(path.stem) for path in segment_paths(spool.folder)] == [2]
+        # They go once the position is on disk.
+        wait_until(
+            lambda: [int(path.stem) for path in segment_paths(spool.folder)] == [2],
+            "what redis has is let go",
+        )
         assert redis_store.client.smembers(POLICIES_KEY) == {POLICY.encode()}
 
 
