@@ -39,7 +39,7 @@ _BIAS: Final = np.float32(25.0)
 _OPSET: Final = 18
 _PROFILE_EPISODES: Final = 400
 """20,000 steps, as `dqn export` plays."""
-_SLOW_WIDTH, _SLOW_LAYERS = 2048, 24
+_SLOW_WIDTH, _SLOW_LAYERS = 2048, 72
 
 Array = npt.NDArray[Any]
 
