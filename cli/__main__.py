@@ -26,7 +26,9 @@ VERBS: Final = {
     "report": Verb("training.report", "main", "scale", "what runs came to, with pictures"),
     "export": Verb("exporter.export", "main", "exporter", "make a checkpoint the next version"),
     "adopt": Verb("exporter.adopt", "main", "exporter", "serve what another library trained"),
-    "retrain": Verb("cli.retrain", "main", "exporter", "learn from the log, try what is better"),
+    "retrain": Verb(
+        "cli.retrain", "main", "exporter,recorder,client", "learn from the log, try what is better"
+    ),
     "policies": Verb("cli.operate", "policies", "client", "what is served, and by whom"),
     "status": Verb("cli.status", "main", "client", "how all is, and what happened: one timeline"),
     "promote": Verb("cli.operate", "promote", "client", "make a version stable"),

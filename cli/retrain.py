@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     stand_back(config.memory_bytes)
     metrics = RetrainingMetrics(config.policy)
     if config.metrics_port is not None:
-        start_http_server(config.metrics_port, "127.0.0.1", metrics.registry)
+        start_http_server(config.metrics_port, config.metrics_host, metrics.registry)
 
     def refresh() -> None:
         shards = config.data / "shards"

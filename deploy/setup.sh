@@ -3,6 +3,7 @@
 #   /keys     what the service reads: hashed keys, the address of Redis with its password
 #   /secrets  what people and agents are given: operator.key, agent.key
 #   /redis, /grafana  each one's own password
+#   /retraining       its own key, which may register versions and start canaries
 #   /import   policies of the host, copied to /data/policies
 set -eu
 umask 077
@@ -28,6 +29,8 @@ publish() {
 
 make_key operator operate submit read
 make_key agent act report read
+make_key retraining submit read
+[ -s "$root/retraining/key" ] || cp "$root/secrets/retraining.key" "$root/retraining/key"
 
 if [ ! -s "$root/redis/redis.conf" ]; then
     password=$(make_password)

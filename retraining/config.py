@@ -84,6 +84,10 @@ class RetrainConfig(Flags):
     shadow_seconds: float = Field(default=600.0, ge=0)
     """How long it only looks on."""
 
+    canary_when_inconclusive: bool = False
+    """Also try a candidate of which the gate says neither good nor bad, on a hundredth of the
+    traffic; only a person can promote it. Otherwise it looks on, and a person decides."""
+
     profile_episodes: PositiveInt = 100
     """As for `dqn export`."""
 
@@ -92,6 +96,9 @@ class RetrainConfig(Flags):
 
     floor_episodes: PositiveInt = 100
     """As for `dqn export`."""
+
+    processes: PositiveInt = 1
+    """Processes that share the learning of each candidate."""
 
     keep_versions: PositiveInt = 10
     """Versions of retraining that are kept beside those with an alias."""
@@ -106,7 +113,10 @@ class RetrainConfig(Flags):
     """What they are held to."""
 
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
-    """Port of `/metrics` on loopback; none where not set."""
+    """Port of `/metrics`; none where not set."""
+
+    metrics_host: str = "127.0.0.1"
+    """Address that `/metrics` listens on."""
 
     memory_bytes: PositiveInt = 4 * 1024**3
     """Data that the process may hold: it fails rather than take memory from a service beside it."""

@@ -12,12 +12,15 @@ from typing import Any
 from contract.bundle import BundleError, read_bundle
 from contract.declaration import DeclarationError
 from contract.files import replace_file
+from contract.plan import RolloutPlan
+from contract.plan import Stage as TrialStage
 from dqn_client import Client
 from exporter.config import ExportConfig
 from exporter.export import export
 from exporter.verify import ParityError
 from recorder.dataset.manifest import DatasetError
 from retraining.config import RetrainConfig
+from retraining.distributed import learn_together
 from retraining.importance import whole_episodes
 from retraining.learning import judge, learn_candidate
 from retraining.operator import Operator
@@ -30,6 +33,9 @@ from training.checkpoint import Checkpoint
 from training.evaluate import evaluate_checkpoint
 
 REPORT_FILE = "report.md"
+
+CAUTIOUS = RolloutPlan(stages=(TrialStage(share=0.01),), mode="guard")
+"""For a candidate that the gate is not sure of: it stays at a hundredth until a person decides."""
 
 _EPISODE_MARGIN = 1.5
 """Over what the gate needs: some of those that are drawn for it may be torn."""
@@ -171,7 +177,11 @@ class Cycle:
             return _with(state, stage="collect")
         folder, parent = self._sources.candidate_folder(state), self._sources.parent(state)
         try:
-            found = learn_candidate(self._config, parent, reading, state.seed, folder)
+            found = (
+                learn_candidate(self._config, parent, reading, state.seed, folder)
+                if self._config.processes == 1
+                else learn_together(self._config, state)
+            )
         except ValueError as error:
             return self._over(state, outcome="refused", sentence=str(error))
         state = _with(state, candidates=found.candidates, diverged=found.diverged)
@@ -239,13 +249,10 @@ class Cycle:
         until = (state.shadow_since or 0.0) + self._config.shadow_seconds
         self._sleep(max(0.0, until - self._clock()))
         verdict = state.verdict
-        if verdict is not None and verdict.decision == "inconclusive":
-            return self._over(
-                state,
-                outcome="shadow",
-                sentence=f"version {state.version} looks on, and a person decides: "
-                f"{verdict.sentence}",
-            )
+        if state.is_inconclusive and not self._config.canary_when_inconclusive:
+            told = "" if verdict is None else f": {verdict.sentence}"
+            sentence = f"version {state.version} looks on, and a person decides{told}"
+            return self._over(state, outcome="shadow", sentence=sentence)
         return _with(state, stage="canary")
 
     def _canary(self, state: CycleState) -> CycleState:
@@ -254,7 +261,10 @@ class Cycle:
         why = f"retraining {state.cycle_id}{told}"
         # It answers from now on, so that it need not look on as well.
         self._operator.change(state, "shadow", why, step="shadow-end", share=0.0)
-        self._operator.change(state, "canary", why)
+        plan: dict[str, Any] = (
+            {"plan": CAUTIOUS.model_dump(mode="json")} if state.is_inconclusive else {}
+        )
+        self._operator.change(state, "canary", why, **plan)
         return self._over(state, outcome="canary", sentence=_on_trial(state.version))
 
     def _simulate(self, parent: Checkpoint, candidate: Checkpoint) -> dict[str, float]:

@@ -1,9 +1,10 @@
 """Fitted Q evaluation: what a policy would have returned, from the log of another.
 
-Several policies, each with several members, are one network of batched matrices: a member is a
-bootstrap over episodes (Efron, 1979), and members of the same number see the same episodes, the
-same batches and the same first weights, so that policies are compared in pairs and a policy that
-acts alike is worth exactly the same.
+Several policies, each with several members, are one network of batched matrices. Each bootstrap
+over episodes (Efron, 1979) is fitted from several first weights, so that what the log leaves open
+can be told from what fitting does. Members of the same number see the same episodes, the same
+batches and the same first weights, so that policies are compared in pairs and a policy that acts
+alike is worth exactly the same.
 
 Targets run on as long as the log acts as the policy would (tree backup, Precup et al., 2000, of a
 deterministic policy): what is far away is then learned in a few target updates. One step at a
@@ -15,13 +16,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn import functional
 
 from contract.declaration import Record
+from retraining.inputs import Inputs
 from training.losses import bootstrapped
-from training.network import QNetwork
 from training.offline_log import LoggedSteps, may_go_on, n_step_sums
 
 _ROWS_AT_ONCE = 4096
@@ -33,8 +34,11 @@ Actions = npt.NDArray[np.int64]
 class FittedQConfig(Record):
     """How estimates are fitted."""
 
-    members: PositiveInt = 10
-    updates: PositiveInt = 6_000
+    draws: int = Field(default=5, ge=2)
+    """Bootstraps over episodes."""
+    starts: int = Field(default=2, ge=2)
+    """First weights that each bootstrap is fitted from."""
+    updates: PositiveInt = 4_000
     batch_size: PositiveInt = 256
     hidden_size: PositiveInt = 64
     learning_rate: PositiveFloat = 1e-3
@@ -52,45 +56,16 @@ class Policy(NamedTuple):
     """On the next observations, [N]."""
 
 
-class Inputs(NamedTuple):
-    """What is regressed on, for N steps."""
-
-    observations: Tensor
-    """[N, size]."""
-    next_observations: Tensor
-    """[N, size]."""
-
-
 class Fit(NamedTuple):
     """Estimates of P policies by K members each."""
 
     values: Floats
-    """Mean value of the first observations, [P, K], in the unit of Q-values, discounted."""
+    """Mean value of the first observations, [P, starts, draws], in the unit of Q-values,
+    discounted."""
     row_values: Floats
     """Of the logged action of each step, mean over members, [P, N]."""
     policy_values: Floats
     """Of the policy's own action at each step, mean over members, [P, N]."""
-
-
-def observation_inputs(log: LoggedSteps) -> Inputs:
-    """Observations themselves, flattened, at mean 0 and spread 1 over the log."""
-    return _normalised(log.observations, log.next_observations)
-
-
-@torch.no_grad()
-def feature_inputs(network: QNetwork, log: LoggedSteps) -> Inputs:
-    """What a network's last hidden layer makes of them: for frames, too many to regress on."""
-    return _normalised(
-        *(
-            torch.cat(
-                [
-                    network.features(torch.from_numpy(column[start : start + _ROWS_AT_ONCE]))
-                    for start in range(0, len(column), _ROWS_AT_ONCE)
-                ]
-            ).numpy()
-            for column in (log.observations, log.next_observations)
-        )
-    )
 
 
 def episode_draws(log: LoggedSteps, members: int, rng: np.random.Generator) -> Floats:
@@ -125,7 +100,7 @@ def fit(
         ValueError: The log has no first step of an episode, or nothing to learn from.
     """
     rng = np.random.default_rng(seed)
-    draws = episode_draws(log, config.members, rng)
+    draws = np.tile(episode_draws(log, config.draws, rng), (config.starts, 1))
     rows = np.flatnonzero(log.can_be_learned_from)
     first_rows = np.flatnonzero(log.steps == 0)
     if not len(rows) or not len(first_rows):
@@ -136,7 +111,7 @@ def fit(
     targets = _policy_targets(log, policies, discount, scale, config.n_step)
     network = _Ensemble(
         len(policies),
-        config.members,
+        len(draws),
         inputs.observations.shape[1],
         log.legal_actions.shape[1],
         config.hidden_size,
@@ -152,7 +127,7 @@ def fit(
         drawn = torch.from_numpy(rows[rng.integers(len(rows), size=config.batch_size)])
         wanted = _wanted(network, lagging, inputs, targets, drawn)
         found = network(network.parameters, inputs.observations[drawn].unsqueeze(0))
-        predicted = _of(found, logged_actions[:, drawn], config.members)
+        predicted = _of(found, logged_actions[:, drawn], len(draws))
         errors = functional.huber_loss(predicted, wanted, reduction="none")
         counted = weights[:, drawn]
         loss = (errors * counted).sum() / counted.sum(dim=1).mean().clamp(min=1e-9)
@@ -162,7 +137,7 @@ def fit(
         with torch.no_grad():
             for slow, fast in zip(lagging, network.parameters, strict=True):
                 slow.lerp_(fast, config.target_blend)
-    return _estimates(log, inputs, policies, network, draws, first_rows, scale)
+    return _estimates(log, inputs, policies, network, draws, config.draws, first_rows, scale)
 
 
 class _Targets(NamedTuple):
@@ -260,6 +235,7 @@ def _estimates(
     policies: list[Policy],
     network: _Ensemble,
     draws: Floats,
+    num_draws: int,
     first_rows: npt.NDArray[np.int64],
     scale: float,
 ) -> Fit:
@@ -279,17 +255,21 @@ def _estimates(
     counted = draws[:, first_rows]
     values = (firsts * counted).sum(axis=2) / counted.sum(axis=1).clip(min=1e-9)
     return Fit(
-        values=values * scale,
+        values=values.reshape(len(policies), -1, num_draws) * scale,
         row_values=torch.cat(logged_means, dim=1).double().numpy() * scale,
         policy_values=torch.cat(means, dim=1).double().numpy() * scale,
     )
 
 
-def _normalised(
-    observations: npt.NDArray[np.generic], following: npt.NDArray[np.generic]
-) -> Inputs:
-    flat = observations.reshape(len(observations), -1).astype(np.float32)
-    mean, spread = flat.mean(axis=0), flat.std(axis=0)
-    scale = np.divide(1.0, spread, out=np.ones_like(spread), where=spread > 1e-6)
-    both = (flat, following.reshape(len(following), -1).astype(np.float32))
-    return Inputs(*(torch.from_numpy(np.clip((each - mean) * scale, -10, 10)) for each in both))
+def standard_error(estimates: Floats) -> float:
+    """How far the mean of estimates, [starts, draws], may be from the truth, for all fitting does.
+
+    What the log leaves open is in every estimate alike and no averaging takes it away; what first
+    weights do is averaged over all of them: var_log + var_fit / (starts * draws), by analysis of
+    variance (Searle, 1971).
+    """
+    starts, draws = estimates.shape
+    fitting = float(estimates.var(axis=0, ddof=1).mean())
+    between = float(estimates.mean(axis=0).var(ddof=1))
+    log_variance = max(0.0, between - fitting / starts)
+    return float(np.sqrt(log_variance + fitting / (starts * draws)))

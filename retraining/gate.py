@@ -11,18 +11,10 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pydantic import Field
 
 from contract.declaration import Record
-from retraining.fitted_q import (
-    Fit,
-    FittedQConfig,
-    Policy,
-    feature_inputs,
-    fit,
-    observation_inputs,
-)
+from retraining.fitted_q import Fit, FittedQConfig, Policy, fit, standard_error
 from retraining.importance import (
     MIN_EFFECTIVE_EPISODES,
     discounted_returns,
@@ -31,13 +23,13 @@ from retraining.importance import (
     second_opinion,
     whole_episodes,
 )
+from retraining.inputs import feature_inputs, observation_inputs
+from retraining.policies import as_logged, policy_of
 from training.network import QNetwork
 from training.offline_log import LoggedSteps
-from training.offline_rules import legal_q_values
 
 Decision = Literal["pass", "block", "inconclusive"]
 
-_ROWS_AT_ONCE = 4096
 _ONE_SIDED_95 = 1.645
 
 
@@ -144,11 +136,19 @@ class Gate:
 
     def judge(self, candidate: QNetwork) -> Verdict:
         """All figures of one candidate, and what follows from them."""
-        policy = policy_of(candidate, self._log)
-        fitted = self._fit([policy])
-        evidence = self._gather(policy, fitted)
-        decision, sentence = decide(evidence, self._limits)
-        return Verdict(decision=decision, sentence=sentence, evidence=evidence)
+        (verdict,) = self.judge_all([candidate])
+        return verdict
+
+    def judge_all(self, candidates: Sequence[QNetwork]) -> list[Verdict]:
+        """The same of several, which are fitted together; each verdict is as if it were alone."""
+        policies = [policy_of(candidate, self._log) for candidate in candidates]
+        fitted = self._fit(policies)
+        verdicts = []
+        for number, policy in enumerate(policies):
+            evidence = self._gather(policy, Fit(*(values[number] for values in fitted)))
+            decision, sentence = decide(evidence, self._limits)
+            verdicts.append(Verdict(decision=decision, sentence=sentence, evidence=evidence))
+        return verdicts
 
     def _fit(self, policies: list[Policy]) -> Fit:
         scale = max(float(np.abs(self._returns).max()), 1e-6)
@@ -159,12 +159,12 @@ class Gate:
     def _lower_bound(self, differences: npt.NDArray[np.float64]) -> float:
         is_narrow = len(self._episodes) < self._limits.widened_below_episodes
         widening = 1.5 if is_narrow else 1.0
-        spread = float(differences.std(ddof=1)) if len(differences) > 1 else np.inf
-        return float(differences.mean()) - widening * _ONE_SIDED_95 * spread
+        return float(differences.mean()) - widening * _ONE_SIDED_95 * standard_error(differences)
 
     def _gather(self, policy: Policy, fitted: Fit) -> Evidence:
+        """Of one policy, whose fit has lost its first axis."""
         behaviour, current = self._fitted.values
-        candidate = fitted.values[0]
+        candidate = fitted.values
         disagreement = float(np.mean(policy.actions != self._current.actions))
         rows = np.arange(len(policy.actions))
         probabilities = self._log.behaviour_probabilities[rows, policy.actions]
@@ -179,8 +179,8 @@ class Gate:
                 self._log,
                 self._episodes,
                 policy.actions,
-                fitted.row_values[0],
-                fitted.policy_values[0],
+                fitted.row_values,
+                fitted.policy_values,
             )
             found = second_opinion(padded, self._discount)
             opinion = found if found.effective_episodes >= MIN_EFFECTIVE_EPISODES else None
@@ -263,36 +263,3 @@ def possible_returns(rewards: npt.NDArray[np.float32], discount: float) -> tuple
     # An estimator may err a little at the end of the range, where the best policies are.
     margin = 0.02 * max(abs(lowest), abs(highest))
     return lowest - margin, highest + margin
-
-
-@torch.no_grad()
-def policy_of(network: QNetwork, log: LoggedSteps) -> Policy:
-    """What a network does on a log; the next step's legal actions are known where it is logged."""
-    following = np.ones_like(log.legal_actions)
-    followed = np.flatnonzero(log.is_followed)
-    following[followed] = log.legal_actions[followed + 1]
-    return Policy(
-        _greedy_actions(network, log.observations, log.legal_actions),
-        _greedy_actions(network, log.next_observations, following),
-    )
-
-
-def as_logged(log: LoggedSteps, otherwise: Policy) -> Policy:
-    """Whatever acted, as a policy; where its next action is not logged, another's."""
-    next_actions = otherwise.next_actions.copy()
-    followed = np.flatnonzero(log.is_followed)
-    next_actions[followed] = log.actions[followed + 1]
-    return Policy(log.actions, next_actions)
-
-
-def _greedy_actions(
-    network: QNetwork, observations: npt.NDArray[np.generic], legal: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.int64]:
-    found = [
-        legal_q_values(
-            network(torch.from_numpy(observations[start : start + _ROWS_AT_ONCE])),
-            torch.from_numpy(legal[start : start + _ROWS_AT_ONCE]),
-        ).argmax(dim=1)
-        for start in range(0, len(observations), _ROWS_AT_ONCE)
-    ]
-    return np.asarray(torch.cat(found).numpy(), np.int64)

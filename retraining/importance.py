@@ -63,6 +63,12 @@ def discounted_returns(
     return np.asarray(found)
 
 
+def returns_spread(log: LoggedSteps, discount: float) -> float:
+    """Standard deviation of the discounted returns of whole episodes, above 0."""
+    returns = discounted_returns(log, whole_episodes(log), discount)
+    return max(float(returns.std()), 1e-6) if len(returns) else 1.0
+
+
 def is_usable(
     disagreement: float, epsilon: float, num_actions: int, horizon: float, num_episodes: int
 ) -> bool:

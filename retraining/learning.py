@@ -9,10 +9,12 @@ import torch
 
 from retraining.config import RetrainConfig
 from retraining.gate import Gate, Verdict
+from retraining.importance import returns_spread
 from retraining.reading import Known, Reading, split_episodes
 from training.checkpoint import Checkpoint, CheckpointMetadata, write_checkpoint
+from training.distributed import Place
 from training.network import QNetwork
-from training.offline import Candidate, choose, learn_candidates
+from training.offline import ALONE, Candidate, choose, learn_candidates
 from training.offline_log import LoggedSteps, LogReplay
 from training.provenance import git_revision, package_versions
 
@@ -42,19 +44,31 @@ def known_of(checkpoint: Checkpoint, version: int) -> Known:
 
 
 def learn_candidate(
-    config: RetrainConfig, parent: Checkpoint, reading: Reading, seed: int, folder: Path
+    config: RetrainConfig,
+    parent: Checkpoint,
+    reading: Reading,
+    seed: int,
+    folder: Path,
+    here: Place = ALONE,
 ) -> Found:
-    """Learn from part of the episodes, choose by a lower bound on them, write the checkpoint."""
+    """Learn from part of the episodes, choose by a lower bound on them, write the checkpoint.
+
+    Of several processes all learn, and the first chooses and writes.
+
+    Raises:
+        ValueError: The log has too few episodes, or the policy learns distributions.
+    """
     learned_from, _ = _split(config, reading, seed)
     rng = np.random.default_rng([seed, 1])
     discount, offline = parent.metadata.discount, config.offline
-    replay = LogReplay(learned_from, offline.n_step, discount)
+    replay = LogReplay(learned_from, offline.n_step, discount, offline.explored_share)
     older = reading.older
     rehearsal = None if older is None else LogReplay(older, offline.n_step, discount)
     q_limit = max(float(np.abs(learned_from.rewards).max()), 1e-6) / (1 - discount)
-    learned = learn_candidates(parent.network, replay, rehearsal, offline, q_limit, rng)
+    unit = returns_spread(learned_from, discount)
+    learned = learn_candidates(parent.network, replay, rehearsal, offline, unit, q_limit, rng, here)
     diverged = {f"{alpha:g}": why for alpha, why in learned.diverged.items()}
-    if not learned.candidates:
+    if not learned.candidates or here.rank > 0:
         return Found((), diverged, None)
 
     gate = Gate(learned_from, parent.network, discount, config.fitted, config.limits, seed=2 * seed)

@@ -9,7 +9,9 @@ import torch
 
 from contract.manifest import RewardTransform
 from recorder.dataset.load import Dataset
-from recorder.dataset.transitions import LoggedTransitions
+from recorder.dataset.manifest import DatasetError
+from recorder.dataset.sampling import TransitionSampler
+from recorder.dataset.transitions import LoggedTransitions, Part
 from training.network import QNetwork
 from training.offline_log import LoggedSteps, epsilon_greedy_probabilities
 
@@ -68,12 +70,13 @@ def read_log(dataset: Dataset, known: Known, most_steps: int) -> Reading:
     Args:
         dataset: What was sealed.
         known: Episodes that do not fit it are left out.
-        most_steps: How many of the newest are read; what is in memory follows from it.
+        most_steps: How many of the newest are read; what is in memory follows from it, and not
+            from how long the log is.
 
     Raises:
         DatasetError: Nothing is selected, or observations are not of one shape.
     """
-    sampler = dataset.sampler()
+    sampler = newest_parts(dataset, most_steps + most_steps // 2)
     newest = max(0, len(sampler) - most_steps)
     oldest = max(0, newest - most_steps // 2)
     recent, suspicious = _honest(sampler.take(np.arange(newest, len(sampler))), known)
@@ -87,6 +90,26 @@ def read_log(dataset: Dataset, known: Known, most_steps: int) -> Reading:
         num_episodes=len(np.unique(recent.episodes)),
         suspicious=suspicious,
     )
+
+
+def newest_parts(dataset: Dataset, num_steps: int) -> TransitionSampler:
+    """The newest parts that hold so many steps together; older ones are never opened.
+
+    Raises:
+        DatasetError: Nothing is selected, or observations are not of one shape.
+    """
+    held_bytes = dataset.max_held_bytes // max(1, len(dataset.manifests))
+    opened: list[tuple[Part, Flags]] = []
+    found = 0
+    for manifest in reversed(dataset.manifests):
+        for part, chosen in dataset.opened([manifest], held_bytes):
+            opened.insert(0, (part, chosen))
+            found += len(part.steps_of(chosen))
+        if found >= num_steps:
+            break
+    if not opened:
+        raise DatasetError(f"{dataset.policy}: no episode is selected")
+    return TransitionSampler(opened)
 
 
 def as_steps(

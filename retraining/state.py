@@ -73,6 +73,11 @@ class CycleState(Record):
         """Nothing is left to do."""
         return self.outcome is not None
 
+    @property
+    def is_inconclusive(self) -> bool:
+        """The gate says neither that the candidate is good nor that it is bad."""
+        return self.verdict is not None and self.verdict.decision == "inconclusive"
+
 
 @contextmanager
 def only_cycle(folder: Path) -> Iterator[None]:

@@ -6,34 +6,22 @@ the loss: many candidates are made, and a lower bound of what each is worth, giv
 chooses among them. The last step of a run has no advantage.
 """
 
-import copy
-from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from pydantic import Field, PositiveFloat, PositiveInt
-from torch import Tensor
 
 from contract.declaration import Record
 from training import schedules
+from training.distributed import Place
 from training.divergence import DivergenceError, check_divergence
-from training.learner import flatten_parameters, gather_gradients
-from training.losses import huber_loss
 from training.network import QNetwork
-from training.objective import of_actions
-from training.offline_log import LogReplay, OfflineBatch
-from training.offline_rules import conservative_gap, legal_double_q_targets, weighted_mean
-from training.optimisers import limited
-from training.regularisation import (
-    Parameters,
-    advantage_distance,
-    elastic_penalty,
-    fisher_diagonal,
-    rehearsed_size,
-)
+from training.offline_learner import Method, OfflineLearner, Strengths, Terms
+from training.offline_log import LogReplay
+from training.regularisation import fisher_diagonal, rehearsed_size
 
-Method = Literal["conservative", "plain", "cloning"]
+ALONE = Place(0, 1)
 
 
 class OfflineConfig(Record):
@@ -42,19 +30,34 @@ class OfflineConfig(Record):
     method: Method = "conservative"
     """`plain` is Double DQN as it is, and `cloning` learns to act as the log does: baselines."""
 
-    alphas: tuple[PositiveFloat, ...] = (0.1, 0.5, 1.0, 4.0)
-    """Weights of conservatism (Kumar et al., 2020), a run of updates for each."""
+    alphas: tuple[PositiveFloat, ...] = (0.01, 0.03, 0.1)
+    """Weights of conservatism (Kumar et al., 2020), a run for each, in units of the log's returns.
 
-    updates: PositiveInt = 10_000
+    An action that makes up one in m of what is drawn must be better by about alpha * m of their
+    spread.
+    """
+
+    updates: PositiveInt = 2_400
     """Of each run."""
 
-    candidate_every_updates: PositiveInt = 2_500
-    """Updates between candidates."""
+    candidate_updates: tuple[PositiveInt, ...] = (300, 600, 1_200)
+    """After which each run gives a candidate, as it does at its end. The first ones are little
+    more than one step of policy improvement, and often the best."""
 
-    batch_size: PositiveInt = 256
-    n_step: PositiveInt = 3
-    learning_rate: PositiveFloat = 3e-4
-    target_sync_updates: PositiveInt = 500
+    batch_size: PositiveInt = 128
+    n_step: PositiveInt = 1
+    """Longer sums carry more noise, in which the few explored actions are lost."""
+
+    explored_share: float = Field(default=0.25, ge=0, lt=1)
+    """Of each batch, at least, from steps at which another action than the policy's own was
+    taken."""
+
+    learning_rate: PositiveFloat = 1e-3
+    """At the beginning; it falls to 0 in a straight line."""
+
+    target_blend: float = Field(default=0.01, gt=0, le=1)
+    """Share of the networks that their lagging copies take over at each update."""
+
     gradient_norm_limit: PositiveFloat = 10.0
 
     rehearsed_share: float = Field(default=0.25, ge=0, lt=1)
@@ -97,175 +100,59 @@ class Chosen(NamedTuple):
     """Of all candidates, in order."""
 
 
-class OfflineLearner:
-    """Owns the network that learns, its lagging copy and the optimiser."""
-
-    def __init__(
-        self, current: QNetwork, alpha: float, config: OfflineConfig, fisher: Parameters | None
-    ) -> None:
-        if current.head.distribution is not None:
-            raise ValueError(
-                f"the head learns {current.head.distribution!r}; offline learning is of single "
-                "values: train online without a distribution"
-            )
-        self._alpha = alpha
-        self._config = config
-        self._current = copy.deepcopy(current).requires_grad_(False).eval()
-        self._anchors = dict(self._current.named_parameters())
-        self._fisher = fisher
-        # Weights only: noisy layers act as their means in a log's regression.
-        self.network = copy.deepcopy(current).requires_grad_(True).eval()
-        self._target_network = copy.deepcopy(self._current)
-        self._parameters = flatten_parameters(self.network)
-        self._target_parameters = flatten_parameters(self._target_network)
-        self._gradient = gather_gradients(self.network, self._parameters)
-        self._optimiser = torch.optim.Adam(
-            [self._parameters], lr=config.learning_rate, eps=0.01 / config.batch_size, fused=True
-        )
-        self.num_updates = 0
-
-    def update(self, fresh: OfflineBatch, old: OfflineBatch | None) -> tuple[Tensor, Tensor]:
-        """One gradient step; the loss before it, and the largest |Q| of the batch."""
-        progress = self.num_updates / self._config.updates
-        loss, largest_q = self._loss(fresh, old, progress)
-        self._gradient.zero_()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._gradient.copy_(limited(self._gradient, self._config.gradient_norm_limit))
-        self._optimiser.step()
-        self.num_updates += 1
-        if self.num_updates % self._config.target_sync_updates == 0:
-            self._target_parameters.copy_(self._parameters.detach())
-        return loss.detach(), largest_q
-
-    def _loss(
-        self, fresh: OfflineBatch, old: OfflineBatch | None, progress: float
-    ) -> tuple[Tensor, Tensor]:
-        config = self._config
-        batch = fresh if old is None else joined(fresh, old)
-        q_values = self.network(batch.observations)
-        loss = batch_loss(
-            config.method,
-            self._alpha,
-            q_values,
-            batch,
-            self.network,
-            self._target_network,
-        )
-        anchor_strength = schedules.cosine(config.anchor_strength, 0.0, progress)
-        if old is not None and anchor_strength > 0:
-            rehearsed = q_values[len(fresh.actions) :]
-            reference = self._current(old.observations)
-            loss = loss + anchor_strength * advantage_distance(rehearsed, reference)
-        if self._fisher is not None:
-            parameters = dict(self.network.named_parameters())
-            loss = loss + elastic_penalty(
-                parameters, self._anchors, self._fisher, config.elastic_strength
-            )
-        return loss, q_values.detach().abs().max()
-
-
-def batch_loss(
-    method: Method,
-    alpha: float,
-    q_values: Tensor,
-    batch: OfflineBatch,
-    online: Callable[[Tensor], Tensor],
-    target: Callable[[Tensor], Tensor],
-) -> Tensor:
-    """What one batch says, a scalar.
-
-    Every step tells what its action led to, whoever chose it. What to stay close to is only the
-    policy's own behaviour: a heuristic's steps do not enter conservatism or cloning.
-
-    Args:
-        method: `conservative` is both terms, `plain` the first and `cloning` the second.
-        alpha: Weight of conservatism.
-        q_values: Of the batch's observations, [N, num_actions].
-        batch: N transitions.
-        online: Selects next actions; no gradient flows through it here.
-        target: Values them.
-    """
-    gaps = conservative_gap(q_values, batch.behaviour_probabilities, batch.legal_actions)
-    gap = weighted_mean(gaps, batch.weights * batch.is_policy)
-    if method == "cloning":
-        return gap
-    with torch.no_grad():
-        targets = legal_double_q_targets(
-            batch.rewards,
-            batch.terminated,
-            online(batch.next_observations),
-            target(batch.next_observations),
-            batch.next_legal_actions,
-            batch.discounts,
-        )
-    predictions = of_actions(q_values.unsqueeze(2), batch.actions).squeeze(1)
-    error = weighted_mean(huber_loss(predictions, targets), batch.weights)
-    return error if method == "plain" else error + alpha * gap
-
-
-def joined(fresh: OfflineBatch, old: OfflineBatch) -> OfflineBatch:
-    """One batch of both, the fresh transitions first (rehearsal: Robins, 1995)."""
-    return OfflineBatch(*(torch.cat(columns) for columns in zip(fresh, old, strict=True)))
-
-
-def learn(
-    current: QNetwork,
-    alpha: float,
-    replay: LogReplay,
-    rehearsal: LogReplay | None,
-    config: OfflineConfig,
-    q_limit: float,
-    rng: np.random.Generator,
-) -> Iterator[Candidate]:
-    """Learn from a log, giving a candidate at every interval.
-
-    Args:
-        current: Where learning begins; it stays as it is.
-        alpha: Weight of conservatism.
-        replay: The log.
-        rehearsal: Older data not to forget.
-        config: How.
-        q_limit: The largest |Q| that rewards and discount allow.
-        rng: Draws batches.
-
-    Raises:
-        DivergenceError: The loss is not finite, or |Q| is beyond `q_limit_factor` times its limit.
-    """
-    fisher = None
-    if config.elastic_strength > 0:
-        fisher = fisher_diagonal(current, replay.draw(config.batch_size, rng).observations)
-    learner = OfflineLearner(current, alpha, config, fisher)
-    num_old = 0 if rehearsal is None else rehearsed_size(config.batch_size, config.rehearsed_share)
-    # Cloning learns an order of actions, whose scale means nothing.
-    limit = np.inf if config.method == "cloning" else config.q_limit_factor * q_limit
-    for number in range(1, config.updates + 1):
-        old = rehearsal.draw(num_old, rng) if rehearsal is not None and num_old else None
-        loss, largest_q = learner.update(replay.draw(config.batch_size - num_old, rng), old)
-        is_due = number % config.candidate_every_updates == 0 or number == config.updates
-        if is_due or number % config.check_every_updates == 0:
-            check_divergence(float(loss), float(largest_q), limit, number)
-        if is_due:
-            yield Candidate(alpha, number, copy.deepcopy(learner.network).eval())
-
-
 def learn_candidates(
     current: QNetwork,
     replay: LogReplay,
     rehearsal: LogReplay | None,
     config: OfflineConfig,
+    unit: float,
     q_limit: float,
     rng: np.random.Generator,
+    here: Place = ALONE,
 ) -> Learned:
-    """A run for each alpha; one that diverges leaves no candidate. Arguments as in `learn`."""
+    """Learn from a log: a run for each alpha, side by side; one that diverges leaves no candidate.
+
+    Args:
+        current: Where learning begins; it stays as it is.
+        replay: The log.
+        rehearsal: Older data not to forget.
+        config: How.
+        unit: The spread of returns in the log, in the unit of Q-values.
+        q_limit: The largest |Q| that rewards and discount allow.
+        rng: Draws batches.
+        here: Which of torchrun's processes this is; all of them get the same candidates.
+    """
+    alphas = config.alphas if config.method == "conservative" else (0.0,)
+    fisher = None
+    if config.elastic_strength > 0:
+        fisher = fisher_diagonal(current, replay.draw(config.batch_size, rng).observations)
+    terms = Terms(config.method, unit, config.gradient_norm_limit, config.target_blend)
+    learner = OfflineLearner(current, alphas, terms, fisher, here)
+    num_old = 0 if rehearsal is None else rehearsed_size(config.batch_size, config.rehearsed_share)
+    # Cloning learns an order of actions, whose scale means nothing.
+    limit = np.inf if config.method == "cloning" else config.q_limit_factor * q_limit
+
     candidates: list[Candidate] = []
     diverged: dict[float, str] = {}
-    alphas = config.alphas if config.method == "conservative" else (0.0,)
-    for alpha in alphas:
-        try:
-            candidates += list(learn(current, alpha, replay, rehearsal, config, q_limit, rng))
-        except DivergenceError as error:
-            diverged[alpha] = str(error)
-    return Learned(candidates, diverged)
+    for number in range(1, config.updates + 1):
+        old = rehearsal.draw(num_old, rng) if rehearsal is not None and num_old else None
+        fresh = replay.draw(config.batch_size - num_old, rng)
+        losses, largest = learner.update(fresh, old, _strengths(config, number - 1))
+        is_due = number in config.candidate_updates or number == config.updates
+        if is_due or number % config.check_every_updates == 0:
+            for run, alpha in enumerate(alphas):
+                if alpha not in diverged:
+                    why = _divergence(float(losses[run]), float(largest[run]), limit, number)
+                    diverged |= {} if why is None else {alpha: why}
+        if is_due:
+            candidates += [
+                Candidate(alpha, number, learner.network(run))
+                for run, alpha in enumerate(alphas)
+                if alpha not in diverged
+            ]
+        if len(diverged) == len(alphas):
+            break
+    return Learned([each for each in candidates if each.alpha not in diverged], diverged)
 
 
 def choose(candidates: Sequence[Candidate], lower_bounds: Sequence[float]) -> Chosen:
@@ -280,3 +167,20 @@ def choose(candidates: Sequence[Candidate], lower_bounds: Sequence[float]) -> Ch
     if not finite or max(finite) == -np.inf:
         raise ValueError("no candidate has a finite lower bound")
     return Chosen(candidates[finite.index(max(finite))], list(lower_bounds))
+
+
+def _strengths(config: OfflineConfig, num_updates: int) -> Strengths:
+    progress = num_updates / config.updates
+    return Strengths(
+        learning_rate=schedules.linear(config.learning_rate, 0.0, progress),
+        anchor=schedules.cosine(config.anchor_strength, 0.0, progress),
+        elastic=config.elastic_strength,
+    )
+
+
+def _divergence(loss: float, largest_q: float, limit: float, num_updates: int) -> str | None:
+    try:
+        check_divergence(loss, largest_q, limit, num_updates)
+    except DivergenceError as error:
+        return str(error)
+    return None

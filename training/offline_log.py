@@ -73,8 +73,9 @@ class OfflineBatch(NamedTuple):
     next_legal_actions: Tensor
     behaviour_probabilities: Tensor
     """[N, num_actions]."""
-    is_policy: Tensor
     weights: Tensor
+    policy_weights: Tensor
+    """Of the same rows as steps of a policy: 0 where a heuristic acted."""
 
 
 def epsilon_greedy_probabilities(
@@ -137,9 +138,20 @@ def may_go_on(log: LoggedSteps, agrees: Flags) -> Flags:
 
 
 class LogReplay:
-    """Transitions of a log, drawn evenly; what has no target is never drawn."""
+    """Transitions of a log; what has no target is never drawn.
 
-    def __init__(self, log: LoggedSteps, n_step: int, discount: float) -> None:
+    Args:
+        log: Where they are from.
+        n_step: Most rewards of one sum.
+        discount: Per step.
+        explored_share: Of what is drawn, at least, from steps at which another action than the
+            policy's own was taken. A log of mostly greedy steps holds few of them, and they alone
+            tell what the policy's own actions are to be compared with.
+    """
+
+    def __init__(
+        self, log: LoggedSteps, n_step: int, discount: float, explored_share: float = 0.0
+    ) -> None:
         sums, spans = n_step_sums(log.rewards, may_go_on(log, log.is_preferred), n_step, discount)
         last = np.arange(len(sums)) + spans - 1
         next_legal = np.ones_like(log.legal_actions)
@@ -149,6 +161,8 @@ class LogReplay:
         self._rows = torch.from_numpy(np.flatnonzero(log.can_be_learned_from))
         if len(self._rows) == 0:
             raise ValueError(f"none of {len(sums)} logged steps says what followed it")
+        self._explored_share = explored_share
+        self._explored = np.flatnonzero(~log.is_preferred[log.can_be_learned_from])
         self._last = torch.from_numpy(last)
         self._observations = torch.from_numpy(log.observations)
         self._next_observations = torch.from_numpy(log.next_observations)
@@ -160,15 +174,18 @@ class LogReplay:
         self._legal = torch.from_numpy(log.legal_actions)
         self._probabilities = torch.from_numpy(log.behaviour_probabilities)
         self._is_policy = torch.from_numpy(log.is_policy)
-        # Scaled to a mean of 1, so that the step size means the same for every log.
-        self._weights = torch.from_numpy(log.weights / log.weights[self._rows.numpy()].mean())
+        self._weights = torch.from_numpy(log.weights)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def draw(self, size: int, rng: np.random.Generator) -> OfflineBatch:
         """Draw transitions with replacement."""
-        return self.batch(torch.from_numpy(rng.integers(len(self), size=size)))
+        places = rng.integers(len(self), size=size)
+        if len(self._explored):
+            num_explored = round(self._explored_share * size)
+            places[:num_explored] = rng.choice(self._explored, num_explored)
+        return self.batch(torch.from_numpy(places))
 
     def batch(self, places: Tensor) -> OfflineBatch:
         """The transitions at these places in [0, len)."""
@@ -184,6 +201,6 @@ class LogReplay:
             legal_actions=self._legal[rows],
             next_legal_actions=self._next_legal[last],
             behaviour_probabilities=self._probabilities[rows],
-            is_policy=self._is_policy[rows],
             weights=self._weights[rows],
+            policy_weights=self._weights[rows] * self._is_policy[rows],
         )

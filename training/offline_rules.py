@@ -55,8 +55,3 @@ def conservative_gap(
 def legal_q_values(q_values: Tensor, legal_actions: Tensor) -> Tensor:
     """Minus infinity where an action is not legal, [N, num_actions]."""
     return q_values.masked_fill(~legal_actions, -torch.inf)
-
-
-def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Of [N], a scalar; 0 where nothing has weight."""
-    return (values * weights).sum() / weights.sum().clamp(min=1e-12)

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
-from torch.nn import functional
 
 from training.replay import Batch
 
@@ -61,8 +60,8 @@ def elastic_penalty(
     return 0.5 * strength * torch.stack(penalties).sum()
 
 
-def advantage_distance(q_values: Tensor, reference_q_values: Tensor) -> Tensor:
-    """Mean squared difference of advantages, a scalar: 0 where both rank actions alike.
+def advantage_distances(q_values: Tensor, reference_q_values: Tensor) -> Tensor:
+    """Mean squared difference of advantages of each state, [N]: 0 where both rank actions alike.
 
     Advantages are Q-values less their mean over actions (Wang et al., 2016), so that a state's
     value may still be learned anew; holding outputs to a frozen network's is learning without
@@ -72,7 +71,8 @@ def advantage_distance(q_values: Tensor, reference_q_values: Tensor) -> Tensor:
         q_values: Of the network that learns, [N, num_actions].
         reference_q_values: Of the policy not to forget, [N, num_actions].
     """
-    return functional.mse_loss(_advantages(q_values), _advantages(reference_q_values).detach())
+    differences = _advantages(q_values) - _advantages(reference_q_values).detach()
+    return differences.square().mean(dim=1)
 
 
 def rehearsed_size(batch_size: int, share: float) -> int:

@@ -37,17 +37,20 @@ class Task(NamedTuple):
     highest: float
     """Also what an expert returns."""
     half_trained: float
-    """Return at which training is stopped."""
+    """Return at which training is stopped, for a log to learn from."""
+    judged_against: float
+    """The same for the current policy of the gate's study: there are worse ones and better ones."""
     seeds: int
+    gate_logs: int
 
 
-CARTPOLE: Final = Task("cartpole", 0.0, 500.0, 60.0, 20)
-LUNARLANDER: Final = Task("lunarlander", -250.0, 250.0, 0.0, 10)
+CARTPOLE: Final = Task("cartpole", 0.0, 500.0, 60.0, 150.0, 20, 6)
+LUNARLANDER: Final = Task("lunarlander", -250.0, 250.0, 0.0, 100.0, 10, 6)
 TASKS: Final = {task.preset: task for task in (CARTPOLE, LUNARLANDER)}
 
 WHOLE: Final = Sizes(
     log_steps=100_000,
-    offline=OfflineConfig(updates=10_000, candidate_every_updates=2_500),
+    offline=OfflineConfig(),
     fitted=FittedQConfig(),
     limits=GateLimits(),
     evaluation_episodes=50,
@@ -55,8 +58,8 @@ WHOLE: Final = Sizes(
 )
 QUICK: Final = Sizes(
     log_steps=8_000,
-    offline=OfflineConfig(alphas=(0.5,), updates=100, candidate_every_updates=50, batch_size=64),
-    fitted=FittedQConfig(members=3, updates=100, batch_size=64, hidden_size=16),
+    offline=OfflineConfig(alphas=(0.5,), updates=100, candidate_updates=(50,), batch_size=64),
+    fitted=FittedQConfig(draws=2, starts=2, updates=100, batch_size=64, hidden_size=16),
     limits=GateLimits(least_episodes=2),
     evaluation_episodes=3,
     corruptions=1,
@@ -142,9 +145,10 @@ def main(arguments: Sequence[str]) -> int:
     """Run the benchmark; 1 if a goal is not met."""
     options = _parse(arguments)
     torch.set_num_threads(1)
-    sizes = QUICK if options.quick else WHOLE
+    sizes = QUICK if options.quick else WHOLE._replace(log_steps=options.log_steps)
     task = TASKS[options.preset]
     num_seeds = 1 if options.quick else options.seeds or task.seeds
+    num_logs = 1 if options.quick else options.gate_logs or task.gate_logs
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
@@ -159,9 +163,9 @@ def main(arguments: Sequence[str]) -> int:
             start = time.process_time()
             judged = [
                 each
-                for seed in range(num_seeds)
+                for seed in range(num_logs)
                 for each in gate_study(
-                    task.preset, 1_000 + seed, task.half_trained, sizes, out / f"gate-{seed}"
+                    task.preset, 1_000 + seed, task.judged_against, sizes, out / f"gate-{seed}"
                 )
             ]
             figures += gate_figures(task, judged, time.process_time() - start)
@@ -181,6 +185,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--preset", choices=sorted(TASKS), default=CARTPOLE.preset)
     parser.add_argument("--seeds", type=int, help="seeds; the task's own number where not given")
+    parser.add_argument("--gate-logs", type=int, help="logs of the gate's study; likewise")
+    parser.add_argument("--log-steps", type=int, default=WHOLE.log_steps, help="of each log")
     parser.add_argument("--quick", action="store_true", help="only show that all of it still runs")
     parser.add_argument("--write", action="store_true", help="keep the result file")
     return parser.parse_args(arguments)

@@ -12,9 +12,11 @@ import torch
 from benchmarks.retraining.logs import Mediocre, half_trained, log_of, true_return
 from retraining.fitted_q import FittedQConfig
 from retraining.gate import Decision, Gate, GateLimits
+from retraining.importance import returns_spread
 from retraining.reading import split_episodes
 from training.network import QNetwork
-from training.offline import Candidate, Method, OfflineConfig, choose, learn_candidates
+from training.offline import Candidate, OfflineConfig, choose, learn_candidates
+from training.offline_learner import Method
 from training.offline_log import LoggedSteps, LogReplay
 
 EPSILON = 0.05
@@ -81,13 +83,15 @@ def gate_study(
     gate = Gate(held_out, policy.network, discount, sizes.fitted, sizes.limits, seed)
     episodes = sizes.evaluation_episodes
     current = true_return(policy.network, policy.config, episodes, seed)
-    judged = []
-    for network in networks:
-        verdict = gate.judge(network)
-        truth = true_return(network, policy.config, episodes, seed)
-        estimate = verdict.evidence.candidate_estimate
-        judged.append(Judged(truth, current, estimate, verdict.decision))
-    return judged
+    return [
+        Judged(
+            true_return(network, policy.config, episodes, seed),
+            current,
+            verdict.evidence.candidate_estimate,
+            verdict.decision,
+        )
+        for network, verdict in zip(networks, gate.judge_all(networks), strict=True)
+    ]
 
 
 def rank_correlation(judged: Sequence[Judged]) -> float:
@@ -124,13 +128,16 @@ def _candidates(
 ) -> list[Candidate]:
     offline = sizes.offline.model_copy(update={"method": method})
     discount = policy.config.discount
-    replay = LogReplay(log, offline.n_step, discount)
+    # A baseline sees the log as it is.
+    share = offline.explored_share if method == "conservative" else 0.0
+    replay = LogReplay(log, offline.n_step, discount, share)
     q_limit = float(np.abs(log.rewards).max()) / (1 - discount)
     if method == "plain":
         # The control is shown as it is: what would stop it is switched off.
         offline = offline.model_copy(update={"q_limit_factor": 1e6})
     rng = np.random.default_rng(seed)
-    return learn_candidates(policy.network, replay, None, offline, q_limit, rng).candidates
+    unit = returns_spread(log, discount)
+    return learn_candidates(policy.network, replay, None, offline, unit, q_limit, rng).candidates
 
 
 @torch.no_grad()

@@ -4,8 +4,10 @@ import re
 from typing import Any, Final
 
 import pytest
+from pydantic_settings import CliApp
 
 from recorder.settings import RecorderSettings
+from retraining.config import RetrainConfig
 from service.settings import ENV_PREFIX, ServiceSettings
 from tests.dashboards.files import ROOT, read_yaml
 
@@ -18,7 +20,7 @@ each_service = pytest.mark.parametrize("name", SERVICES)
 
 def test_the_stack_is_what_the_files_in_it_name() -> None:
     assert set(SERVICES) == {
-        "setup", "service", "recorder", "redis", "prometheus", "alertmanager", "grafana",
+        "setup", "service", "recorder", "retrain", "redis", "prometheus", "alertmanager", "grafana",
     }  # fmt: skip
     prometheus = read_yaml(ROOT / "dashboards" / "prometheus" / "prometheus.yml")
     scraped = [
@@ -54,7 +56,11 @@ def test_a_container_is_waited_for_by_its_health(name: str) -> None:
         is_once = awaited == "setup"
         expected = "service_completed_successfully" if is_once else "service_healthy"
         assert condition["condition"] == expected
-        assert is_once or "healthcheck" in SERVICES[awaited]
+        # The service's is its image's own.
+        is_told = "healthcheck" in SERVICES[awaited] or (
+            awaited == "service" and "\nHEALTHCHECK " in DOCKERFILE
+        )
+        assert is_once or is_told
 
 
 def test_the_service_starts_without_redis() -> None:
@@ -76,6 +82,19 @@ def test_the_recorder_is_given_only_settings_that_it_has() -> None:
         ]
     }
     assert given <= {f"DQN_RECORD_{name}".upper() for name in RecorderSettings.model_fields}
+
+
+def test_retraining_is_given_only_flags_that_it_has_and_runs_where_it_is_wanted() -> None:
+    retrain = SERVICES["retrain"]
+    assert retrain["profiles"] == ["retraining"]
+    verb, *flags = [re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", word) for word in retrain["command"]]
+    config = CliApp.run(RetrainConfig, cli_args=flags)
+    assert (verb, config.every, config.metrics_host) == ("retrain", 21600.0, "0.0.0.0")
+    # What the process refuses to pass leaves the container some of its own.
+    assert (
+        int(retrain["mem_limit"].split("-")[1].removesuffix("g}")) * 1024**3 > config.memory_bytes
+    )
+    assert str(config.metrics_port) in str(retrain["healthcheck"]["test"])
 
 
 def test_the_service_is_given_only_settings_that_it_has() -> None:
@@ -123,6 +142,7 @@ def test_no_container_but_setup_sees_the_keys_of_others() -> None:
     }
     assert "secrets" not in who_mounts
     assert who_mounts["redis-secrets"] == "redis"
+    assert who_mounts["retraining-key"] == "retrain"
     assert who_mounts["grafana-secrets"] == "grafana"
 
 

@@ -11,7 +11,7 @@ from service.keys import Keys
 from tests.builders import POLICY, write_policy
 from tests.dashboards.files import ROOT
 
-FOLDERS = ("keys", "secrets", "redis", "grafana", "import", "data")
+FOLDERS = ("keys", "secrets", "redis", "grafana", "retraining", "import", "data")
 
 
 @pytest.fixture
@@ -56,6 +56,15 @@ def test_the_keys_it_hands_out_open_what_they_should(volumes: Path) -> None:
     assert keys.authorise(agent, "act") == "agent"
     with pytest.raises(ForbiddenError, match="operate"):
         keys.authorise(agent, "operate")
+
+
+def test_retraining_s_key_starts_canaries_and_promotes_nothing(volumes: Path) -> None:
+    set_up(volumes)
+    keys = Keys(volumes / "keys" / "keys")
+    bearer = b"Bearer " + (volumes / "retraining" / "key").read_bytes().strip()
+    assert keys.authorise(bearer, "submit") == "retraining"
+    with pytest.raises(ForbiddenError, match="operate"):
+        keys.authorise(bearer, "operate")
 
 
 def test_redis_and_the_service_are_given_one_password(volumes: Path) -> None:

@@ -124,11 +124,10 @@ def config(data: Path, **changes: Any) -> RetrainConfig:
         "profile_episodes": 2,
         "profile_observations": 1,
         "floor_episodes": 2,
-        "offline": OfflineConfig(
-            alphas=(0.5,), updates=60, candidate_every_updates=30, batch_size=32
-        ),
+        "offline": OfflineConfig(alphas=(0.5,), updates=60, candidate_updates=(30,), batch_size=32),
         "fitted": FittedQConfig(
-            members=2,
+            draws=2,
+            starts=2,
             updates=150,
             batch_size=64,
             hidden_size=16,

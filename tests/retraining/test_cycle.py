@@ -15,6 +15,7 @@ from tests.builders import POLICY
 from tests.retraining.serving import (
     BEGIN,
     EPISODES,
+    LENIENT,
     STRICT,
     config,
     episode,
@@ -213,3 +214,16 @@ def test_steps_that_a_dry_run_saw_are_new_to_the_cycle_that_may_ship(
     state = run(service, data)
     assert state is not None
     assert state.outcome == "canary"
+
+
+def test_what_the_gate_is_unsure_of_looks_on_unless_a_hundredth_is_allowed(
+    service: Running, data: Path
+) -> None:
+    unsure = LENIENT.model_copy(update={"least_propensity": 1.0, "unsupported_share": 0.5})
+    state = run(service, data, limits=unsure, canary_when_inconclusive=True)
+    assert state is not None
+    assert state.verdict is not None
+    assert (state.verdict.decision, state.outcome) == ("inconclusive", "canary")
+    entries = service.client.get(f"/v1/policies/{POLICY}/ledger").json()["entries"]
+    (plan,) = [entry["details"]["plan"] for entry in entries if entry["action"] == "canary"]
+    assert ([stage["share"] for stage in plan["stages"]], plan["mode"]) == ([0.01], "guard")

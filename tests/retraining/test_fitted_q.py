@@ -1,19 +1,14 @@
 import numpy as np
 import pytest
 
-from retraining.fitted_q import (
-    Fit,
-    FittedQConfig,
-    Policy,
-    episode_draws,
-    feature_inputs,
-    fit,
-    observation_inputs,
-)
-from retraining.gate import policy_of
+from retraining.fitted_q import Fit, FittedQConfig, Policy, episode_draws, fit, standard_error
+from retraining.inputs import feature_inputs, observation_inputs
+from retraining.policies import policy_of
 from tests.retraining.walks import STEPS, walk_log, walker
 
-CONFIG = FittedQConfig(members=3, updates=250, batch_size=64, hidden_size=16, target_blend=0.05)
+CONFIG = FittedQConfig(
+    draws=3, starts=2, updates=250, batch_size=64, hidden_size=16, target_blend=0.05
+)
 
 
 def fitted(*ones_below: float, seed: int = 1, n_step: int = 3) -> Fit:
@@ -24,7 +19,7 @@ def fitted(*ones_below: float, seed: int = 1, n_step: int = 3) -> Fit:
 
 
 def test_policies_that_never_acted_are_valued_as_they_would_return() -> None:
-    found = fitted(0.0, 3.0, 6.0).values.mean(axis=1)
+    found = fitted(0.0, 3.0, 6.0).values.mean(axis=(1, 2))
     expected = [sum(0.9**step for step in range(ones)) for ones in (0, 3, 6)]
     np.testing.assert_allclose(found, np.array(expected), atol=0.25)
 
@@ -36,7 +31,17 @@ def test_a_policy_that_acts_alike_is_worth_exactly_the_same() -> None:
 
 def test_members_differ_by_the_episodes_that_they_drew() -> None:
     values = fitted(6.0).values[0]
-    assert len(set(values.tolist())) == 3
+    assert values.shape == (2, 3)
+    assert len(set(values.flatten().tolist())) == 6
+
+
+def test_what_fitting_does_averages_out_and_what_the_log_leaves_open_does_not() -> None:
+    rng = np.random.default_rng(5)
+    log_alone = np.tile(rng.normal(size=4000), (2, 1))
+    assert standard_error(log_alone) == pytest.approx(1.0, abs=0.1)
+    fitting_alone = 3.0 * rng.normal(size=(2, 4000))
+    assert standard_error(fitting_alone) < 0.5
+    assert standard_error(log_alone + fitting_alone) == pytest.approx(1.0, abs=0.25)
 
 
 def test_a_draw_takes_whole_episodes_and_counts_them_by_their_weight() -> None:

@@ -9,15 +9,15 @@ from retraining.gate import (
     Evidence,
     Gate,
     GateLimits,
-    as_logged,
     decide,
-    policy_of,
     possible_returns,
 )
+from retraining.policies import as_logged, policy_of
 from tests.retraining.walks import STEPS, walk_log, walker
 
 CONFIG = FittedQConfig(
-    members=4,
+    draws=2,
+    starts=2,
     updates=300,
     batch_size=64,
     hidden_size=16,

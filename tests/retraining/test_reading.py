@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -5,12 +6,21 @@ import pytest
 import torch
 
 from contract.manifest import RewardTransform
+from recorder.dataset.build import build
 from recorder.dataset.load import Dataset, read_dataset
 from recorder.dataset.store import DatasetStore
 from recorder.dataset.transitions import LoggedTransitions
-from retraining.reading import Known, as_steps, read_log, split_episodes, suspicions
+from retraining.reading import (
+    Known,
+    as_steps,
+    newest_parts,
+    read_log,
+    split_episodes,
+    suspicions,
+)
 from tests.builders import POLICY
-from tests.retraining.serving import current_network, episode, seal_episodes
+from tests.recorder.dataset.episodes import Log
+from tests.retraining.serving import NOW, current_network, episode, seal_episodes
 from tests.retraining.walks import walk_log
 
 TRANSFORM = RewardTransform(clip=0.5, scale=2.0)
@@ -128,3 +138,18 @@ def test_no_episode_is_both_learned_from_and_judged_by() -> None:
     assert len(np.unique(held_out.episodes)) == 20
     assert not set(learned.episodes.tolist()) & set(held_out.episodes.tolist())
     assert len(learned.actions) + len(held_out.actions) == len(log.actions)
+
+
+def test_of_a_long_log_only_the_newest_parts_are_opened(tmp_path: Path) -> None:
+    log, store = Log(tmp_path / "shards"), DatasetStore(tmp_path / "datasets")
+    for first in (0, 4, 8):
+        log.seal([record for number in range(first, first + 4) for record in episode(number)])
+        build(tmp_path / "shards", store, POLICY, NOW)
+    dataset = read_dataset(store, POLICY)
+    assert len(dataset.manifests) == 3
+    sizes = [part.num_steps for part in dataset.manifests]
+    assert len(newest_parts(dataset, sizes[2])) == sizes[2]
+    sampler = newest_parts(dataset, sizes[2] + 1)
+    assert len(sampler) == sizes[1] + sizes[2]
+    # As they were acted, the oldest first.
+    assert (np.diff(sampler.take_all().times) >= 0).all()

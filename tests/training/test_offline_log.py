@@ -61,3 +61,15 @@ def test_next_actions_are_those_that_were_legal_then() -> None:
     batch = LogReplay(log, 2, 0.5).batch(torch.tensor([0, 1, 3]))
     assert batch.next_legal_actions.tolist() == [[False, True], [True, False], [True, True]]
     assert batch.legal_actions.tolist() == [[True, True], [True, True], [True, False]]
+
+
+def test_explored_steps_are_drawn_oftener_than_they_are_logged() -> None:
+    is_preferred = np.ones(400, np.bool_)
+    is_preferred[[17, 300]] = False
+    replay = LogReplay(logged_steps(400, is_preferred=is_preferred), 1, 0.5, explored_share=0.25)
+    drawn = replay.draw(1000, np.random.default_rng(3)).observations[:, 0]
+    num_explored = int(((drawn == 17) | (drawn == 300)).sum())
+    # A quarter, and the odd one among the others.
+    assert 250 <= num_explored < 270
+    never = LogReplay(logged_steps(400), 1, 0.5, explored_share=0.25)
+    assert len(never.draw(10, np.random.default_rng(3)).actions) == 10

@@ -1,6 +1,6 @@
 import torch
 
-from training.offline_rules import conservative_gap, legal_double_q_targets, weighted_mean
+from training.offline_rules import conservative_gap, legal_double_q_targets
 
 ALL_LEGAL = torch.ones(1, 3, dtype=torch.bool)
 
@@ -36,9 +36,3 @@ def test_the_gap_pushes_down_in_proportion_to_the_softmax_and_up_to_the_behaviou
     gap = conservative_gap(q_values, torch.tensor([[0.25, 0.75, 0.0]]), ALL_LEGAL)
     (gradient,) = torch.autograd.grad(gap.sum(), q_values)
     torch.testing.assert_close(gradient, torch.tensor([[0.0, -0.125, 0.125]]))
-
-
-def test_a_mean_of_rows_without_weight_is_nothing() -> None:
-    values = torch.tensor([4.0, 8.0])
-    assert weighted_mean(values, torch.tensor([3.0, 1.0])).item() == 5.0
-    assert weighted_mean(values, torch.zeros(2)).item() == 0.0

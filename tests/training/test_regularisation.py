@@ -3,7 +3,7 @@ from torch import nn
 
 from tests.training.builders import q_network
 from training.regularisation import (
-    advantage_distance,
+    advantage_distances,
     elastic_penalty,
     fisher_diagonal,
     rehearse,
@@ -63,16 +63,16 @@ def test_fisher_information_of_a_q_network_is_what_one_backward_pass_a_row_gives
 
 def test_advantages_may_shift_with_a_state_but_not_between_actions() -> None:
     reference = torch.tensor([[1.0, 2.0, 6.0]])
-    assert advantage_distance(reference + 40.0, reference).item() == 0.0
+    assert (advantage_distances(reference + 40.0, reference) == 0.0).all()
     # Advantages -2, -1, 3 against 1, 2, -3: squares 9, 9, 36.
     moved = torch.tensor([[6.0, 7.0, 2.0]])
-    torch.testing.assert_close(advantage_distance(moved, reference), torch.tensor(18.0))
+    torch.testing.assert_close(advantage_distances(moved, reference), torch.tensor([18.0]))
 
 
 def test_only_the_learning_network_gets_a_gradient_of_the_distance() -> None:
     learning = torch.tensor([[1.0, 3.0]], requires_grad=True)
     frozen = torch.tensor([[5.0, 1.0]], requires_grad=True)
-    distance = advantage_distance(learning, frozen)
+    distance = advantage_distances(learning, frozen)
     gradient, none = torch.autograd.grad(distance, [learning, frozen], allow_unused=True)
     assert none is None
     # d/dq of mean((-1 - 2)**2, (1 + 2)**2): the mean over actions passes nothing on.
