@@ -4,15 +4,13 @@ Eight environments, one update of 32 transitions for every four steps, one threa
 ratio and Stable-Baselines3's. The emulator alone is measured beside them.
 """
 
-import os
 import sys
 import time
-from collections.abc import Sequence
 
 import numpy as np
 
 from benchmarks.report import Figure
-from benchmarks.training.processes import ROOT, cpu_seconds_a_step
+from benchmarks.training.processes import FROM_HERE, Program, cpu_seconds_a_step
 from benchmarks.training.rivals.environments import PROGRAMS, InstallError, Library, install
 from training.environments import Environments
 
@@ -45,7 +43,11 @@ cores, quiet."""
 def measure_pong(*, with_rival: bool, quick: bool) -> list[Figure]:
     """Steps a CPU second with learning, and of the environments alone."""
     return [
-        *learning_figures(with_rival=with_rival, lengths=(320, 480) if quick else (480, 1_280)),
+        *learning_figures(
+            with_rival=with_rival,
+            lengths=(320, 480) if quick else (480, 1_280),
+            rounds=1 if quick else 3,
+        ),
         Figure(
             "Pong, environments alone, stepped one after another",
             environment_rate(200 if quick else 2_000),
@@ -55,12 +57,13 @@ def measure_pong(*, with_rival: bool, quick: bool) -> list[Figure]:
     ]
 
 
-def learning_figures(*, with_rival: bool, lengths: tuple[int, int]) -> list[Figure]:
+def learning_figures(*, with_rival: bool, lengths: tuple[int, int], rounds: int) -> list[Figure]:
     """Steps a CPU second, beside Stable-Baselines3's where it can be installed."""
-    # The project is found from the folder of a run, which is another.
-    os.environ["PYTHONPATH"] = str(ROOT)
-    ours = 1.0 / cpu_seconds_a_step(OURS, "--total-steps", lengths)
-    theirs = sb3_rate((SB3.python, *SB3.command), lengths) if with_rival and _is_there() else None
+    programs = [Program(OURS, "--total-steps", FROM_HERE)]
+    if with_rival and _is_there():
+        programs.append(Program((SB3.python, *SB3.command), "--steps"))
+    ours, *others = (1.0 / cost for cost in cpu_seconds_a_step(programs, lengths, rounds))
+    theirs = others[0] if others else None
     ratio = None if theirs is None else ours / theirs
     return [
         Figure(
@@ -73,13 +76,6 @@ def learning_figures(*, with_rival: bool, lengths: tuple[int, int]) -> list[Figu
             met=None if ratio is None else ratio >= GOAL_RATIO,
         )
     ]
-
-
-def sb3_rate(command: Sequence[str], lengths: tuple[int, int]) -> float:
-    """Stable-Baselines3's steps a CPU second."""
-    # What PYTHONPATH adds would come before its environment's own packages.
-    os.environ.pop("PYTHONPATH", None)
-    return 1.0 / cpu_seconds_a_step(command, "--steps", lengths)
 
 
 def environment_rate(num_steps: int) -> float:

@@ -6,12 +6,17 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 ROOT = Path(__file__).parents[2]
+
+FROM_HERE = MappingProxyType({"PYTHONPATH": str(ROOT)})
+"""For this project's own programs, which run in folders of their own."""
 
 
 class Spent(NamedTuple):
@@ -24,12 +29,25 @@ class Spent(NamedTuple):
     """The JSON of its last line, if that is some."""
 
 
+class Program(NamedTuple):
+    """A program that trains for as many steps as it is told."""
+
+    command: tuple[str | Path, ...]
+    steps_flag: str
+    environment: Mapping[str, str] = MappingProxyType({})
+    """Variables that it needs beside those that are there."""
+
+
 class ProgramError(Exception):
     """A program failed; the message ends with what it said."""
 
 
-def run(command: Sequence[str | Path], folder: Path = ROOT) -> Spent:
-    """Run a program in a folder and wait for it.
+def run(
+    command: Sequence[str | Path],
+    folder: Path = ROOT,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Spent:
+    """Run a program in a folder, with some variables more, and wait for it.
 
     Raises:
         ProgramError: It failed.
@@ -38,7 +56,7 @@ def run(command: Sequence[str | Path], folder: Path = ROOT) -> Spent:
     done = subprocess.run(
         [str(part) for part in command],
         cwd=folder,
-        env=os.environ | ONE_THREAD,
+        env=os.environ | ONE_THREAD | dict(environment),
         capture_output=True,
         text=True,
     )
@@ -54,17 +72,21 @@ def train(out: Path, flags: Sequence[str]) -> Spent:
     return run([sys.executable, "-m", "training", "--out", out, "--no-tensorboard", *flags])
 
 
-def cpu_seconds_a_step(command: Sequence[str | Path], flag: str, lengths: tuple[int, int]) -> float:
-    """What one more step costs: the difference between a long and a short run, over its steps.
+def cpu_seconds_a_step(
+    programs: Sequence[Program], lengths: tuple[int, int], rounds: int
+) -> list[float]:
+    """What one more step costs each program, the median of some rounds.
 
-    Start-up, compilation and warm-up are in both, and so in neither.
+    It is the difference between a long and a short run, over its steps: start-up, compilation and
+    warm-up are in both, and so in neither. Programs take turns, so that a machine that is busier
+    for a while is so for all of them.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        spent = [
-            run([*command, flag, str(length)], _own_folder(folder, length)).cpu_seconds
-            for length in lengths
-        ]
-    return slope(lengths, (spent[0], spent[1]))
+    costs: list[list[float]] = [[] for _ in programs]
+    for _ in range(rounds):
+        spent = [[_spent(program, length) for program in programs] for length in lengths]
+        for cost, short, long in zip(costs, *spent, strict=True):
+            cost.append(slope(lengths, (short, long)))
+    return [median(cost) for cost in costs]
 
 
 def slope(lengths: tuple[int, int], cpu_seconds: tuple[float, float]) -> float:
@@ -72,10 +94,10 @@ def slope(lengths: tuple[int, int], cpu_seconds: tuple[float, float]) -> float:
     return (cpu_seconds[1] - cpu_seconds[0]) / (lengths[1] - lengths[0])
 
 
-def _own_folder(folder: str, length: int) -> Path:
-    path = Path(folder) / str(length)
-    path.mkdir()
-    return path
+def _spent(program: Program, length: int) -> float:
+    command = [*program.command, program.steps_flag, str(length)]
+    with tempfile.TemporaryDirectory() as folder:
+        return run(command, Path(folder), program.environment).cpu_seconds
 
 
 def _children_cpu_seconds() -> float:

@@ -1,12 +1,11 @@
 """The common setting: CartPole, an MLP of 2 x 128, batches of 64, one update a step, one thread."""
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.report import Figure
-from benchmarks.training.processes import ROOT, cpu_seconds_a_step
+from benchmarks.training.processes import FROM_HERE, Program, cpu_seconds_a_step
 from benchmarks.training.rivals.environments import Library
 
 OURS = (
@@ -29,15 +28,16 @@ GOAL_RATIO = 2.0
 def measure_speed(libraries: Sequence[Library], *, quick: bool) -> list[Figure]:
     """Updates a CPU second of this project and of each library, in turn."""
     lengths = (1_200, 1_700) if quick else (2_000, 7_000)
-    # The project is found from the folder of a run, which is another.
-    os.environ["PYTHONPATH"] = str(ROOT)
-    ours = 1.0 / cpu_seconds_a_step((*OURS, *COMPILED), "--total-steps", lengths)
-    in_parts = 1.0 / cpu_seconds_a_step((*OURS, *IN_PARTS), "--total-steps", lengths)
-    rates = {
-        library.title: 1.0
-        / cpu_seconds_a_step((library.python, *_arguments(library)), _steps_flag(library), lengths)
-        for library in libraries
-    }
+    programs = [
+        *(Program((*OURS, *how), "--total-steps", FROM_HERE) for how in (COMPILED, IN_PARTS)),
+        *(
+            Program((library.python, *_arguments(library)), _steps_flag(library))
+            for library in libraries
+        ),
+    ]
+    costs = cpu_seconds_a_step(programs, lengths, rounds=1 if quick else 3)
+    ours, in_parts, *others = (1.0 / cost for cost in costs)
+    rates = dict(zip((library.title for library in libraries), others, strict=True))
     figures = [
         Figure("common setting, this project, update in parts", in_parts, "updates/CPU s"),
         *(

@@ -4,7 +4,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.training.overestimation import bias, bias_figures, ratio_figures
-from benchmarks.training.processes import ProgramError, run, slope
+from benchmarks.training.processes import (
+    Program,
+    ProgramError,
+    cpu_seconds_a_step,
+    run,
+    slope,
+)
 from benchmarks.training.replay import per_cpu_second
 from benchmarks.training.thresholds import Trained, cartpole_figures
 from training.evaluate import EvaluationResult
@@ -67,6 +73,17 @@ def test_a_program_is_charged_the_cpu_time_of_its_process(tmp_path: Path) -> Non
 def test_start_up_is_no_part_of_what_a_step_costs() -> None:
     # 30 s of start-up and 2 ms a step.
     assert slope((1_000, 6_000), (32.0, 42.0)) == pytest.approx(0.002)
+
+
+def test_a_dearer_step_costs_more_of_programs_that_take_turns() -> None:
+    # Each begins with 0.2 CPU seconds that its steps do not cost.
+    burn = "import os, sys, time\nend = 0.2 + int(sys.argv[2]) * float(os.environ['COST'])\n"
+    burn += "while time.process_time() < end: pass"
+    cheap, dear = (
+        Program((sys.executable, "-c", burn), "--steps", {"COST": cost}) for cost in ("0", "0.02")
+    )
+    costs = cpu_seconds_a_step([cheap, dear], (5, 30), rounds=1)
+    assert costs[1] > costs[0] + 0.01
 
 
 def test_a_program_that_fails_says_why(tmp_path: Path) -> None:
