@@ -96,6 +96,18 @@ class Join:
         times += [outcomes[0].time for outcomes in self._early.values()]
         return min(times, default=None)
 
+    def episodes_open_since(self, policy: str) -> float | None:
+        """Time of the earliest record of a policy's open episodes; Unix seconds.
+
+        A decision without an episode is none, and may wait for its outcome for ever.
+        """
+        times = [
+            episode.since
+            for key, episode in self._open.items()
+            if not key.is_lone and episode.policy in (policy, None)
+        ]
+        return min(times, default=None)
+
     def reset_counts(self) -> None:
         """Count from zero: what was read again has been counted before."""
         self.counts.update(dict.fromkeys(self.counts, 0))

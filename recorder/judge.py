@@ -70,7 +70,7 @@ class Judge:
             for episode in self._early:
                 if episode.policy == policy:
                     trial.take(episode, state, rollout)
-            trial.compare(now, join.open_since)
+            trial.compare(now, join.episodes_open_since(policy))
             trial.keep()
             try:
                 self._weigh(policy, state, rollout, trial, now)

@@ -17,6 +17,7 @@ from contract.records import AnsweredBy
 from contract.rollout import PolicyState
 from contract.transitions import Episode
 from recorder.judge import LEASE_SECONDS, Judge
+from tests.builders import decision_batch
 
 POLICY = "cartpole"
 START = 1_790_000_000.0
@@ -38,6 +39,8 @@ class Scene:
         self.ledger = FileLedger(folder / LEDGER_FILE)
         self.now = START
         self.open_since: float | None = None
+        self.others_since: float | None = None
+        """Another policy's episode, and a decision of this one without an episode."""
         self.generator = np.random.default_rng(4)
         self.write("promote", 1)
         plan = RolloutPlan.model_validate(PLAN | changes).model_dump(mode="json")
@@ -107,19 +110,28 @@ class Scene:
         for episode in episodes:
             judge.on_episode(episode)
         self.now += 1
-        judge.on_pass(self.now, _Open(self.open_since))
+        judge.on_pass(self.now, self.join())
 
-
-class _Open(Join):
-    """A join that says since when something is open."""
-
-    def __init__(self, open_since: float | None) -> None:
-        super().__init__()
-        self._since = open_since
-
-    @property
-    def open_since(self) -> float | None:
-        return self._since
+    def join(self) -> Join:
+        """What the judge's own join holds: an episode that is still open, if the test has one."""
+        join = Join()
+        for since, policy, episode_id in [
+            (self.open_since, POLICY, "open"),
+            (self.others_since, "another", "open too"),
+            (self.others_since, POLICY, None),
+        ]:
+            if since is not None:
+                name = f"{policy}-{episode_id}"
+                join.add(
+                    decision_batch(
+                        policy=policy,
+                        time=since,
+                        decision_ids=[name],
+                        episode_ids=[episode_id],
+                        steps=[None if episode_id is None else 0],
+                    )
+                )
+        return join
 
 
 class _Timed:
@@ -360,6 +372,14 @@ def test_an_episode_waits_for_those_that_began_before_it_and_are_open(tmp_path: 
     assert judge.evidence(POLICY).num_episodes == 20
     scene.open_since = None
     scene.tell(judge, iter(()))
+    assert judge.evidence(POLICY).num_episodes == 50
+
+
+def test_neither_another_policys_episode_nor_a_lone_decision_is_waited_for(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, mode="advise")
+    judge = scene.judge()
+    scene.others_since = START
+    scene.tell(judge, scene.episodes(50))
     assert judge.evidence(POLICY).num_episodes == 50
 
 
