@@ -15,7 +15,7 @@ FRAMES_ACTIONS = 6
 FRAMES_FEATURES = 64
 SLOW_OBSERVATION = 8
 SLOW_ACTIONS = 4
-_SIDE = 64
+_SIDE = 128
 
 Weights = dict[str, npt.NDArray[Any]]
 Layers = list[tuple[str, list[str], str, dict[str, Any]]]
@@ -55,7 +55,7 @@ def nature_graph(rng: np.random.Generator) -> bytes:
 def slow_graph(rng: np.random.Generator, num_layers: int) -> bytes:
     """A chain of matrix products whose time grows with the rows, from [N, 8] float32.
 
-    Each row becomes a 64 x 64 matrix of its own, so that a large batch saves nothing.
+    Each row becomes a 128 x 128 matrix of its own, so that a large batch saves nothing.
     """
     weights: Weights = {
         "spread": _drawn(rng, (SLOW_OBSERVATION, _SIDE * _SIDE)),

@@ -25,9 +25,11 @@ from service.inference.questions import Batch, Question
 from service.inference.waiting import MARGIN_SECONDS, Waiting
 from service.monitoring.drift import Drift
 
-_AHEAD_SECONDS: Final = 0.0005
-"""So long before a batch ends the next one is laid before the model's thread: to hand it over only
-then would leave the model idle for a tenth of its time."""
+_AHEAD_SHARE: Final = 0.5
+_AHEAD_SECONDS: Final = 0.002
+"""So long before a batch ends, at most, and with so much of its time left, the next one is laid
+before the model's thread: to hand it over only then would leave the model idle for a fifth of its
+time where the event loop is busy."""
 
 _LEAST_GOOD_SHARE: Final = 0.5
 """A batch of which the model answered less counts against it: one client's poison does not."""
@@ -89,6 +91,7 @@ class Batcher:
         self._timer_at = float("inf")
         self._runs_until = 0.0
         """When the model is expected to be free, on `time.perf_counter`."""
+        self._ahead_seconds = 0.0
         self._freed_at = 0.0
         """When the last batch of the model's thread was heard of, on the same clock."""
         self.live: Live | None = None
@@ -205,12 +208,13 @@ class Batcher:
         left = self._runs_until - time.perf_counter()
         # One that takes longer than was expected may take longer still: what waits can still be
         # answered by the heuristic, and more may join it.
-        return len(self._running) == 1 and 0.0 < left < _AHEAD_SECONDS
+        return len(self._running) == 1 and 0.0 < left < self._ahead_seconds
 
     def _run_in_thread(self, batch: Batch, parts: list[Part]) -> None:
         now, rows = time.perf_counter(), len(batch.observations)
         seconds = sum(part.live.cost.seconds(len(part.batch.observations)) for part in parts)
         self._runs_until = max(now, self._runs_until if self._running else 0.0) + seconds
+        self._ahead_seconds = min(_AHEAD_SHARE * seconds, _AHEAD_SECONDS)
         self._running.append(batch)
         self._running_rows += rows
         loop = asyncio.get_running_loop()
