@@ -24,6 +24,8 @@ from training.distributed import process_group
 
 CONFIG_FILE: Final = "config.json"
 FOUND_FILE: Final = "found.json"
+REFUSED_FILE: Final = "refused.txt"
+"""Why learning cannot be done: torchrun tells its parent only that a process failed."""
 _FOUND: Final = TypeAdapter(Found)
 _TOLD_CHARACTERS = 2_000
 
@@ -32,13 +34,17 @@ def learn_together(config: RetrainConfig, state: CycleState) -> Found:
     """What a cycle's learning came to, by as many processes as are configured.
 
     Raises:
-        CycleError: One of them failed; what it said is the message.
+        ValueError: As `learn_candidate`.
+        CycleError: One of them failed otherwise; the end of what it said is the message.
     """
     folder = config.folder / state.cycle_id
+    (folder / REFUSED_FILE).unlink(missing_ok=True)
     replace_file(folder / CONFIG_FILE, config.model_dump_json().encode())
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
     command = (sys.executable, *torchrun, str(config.processes), "-m", "retraining.distributed")
     done = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False)
+    if (folder / REFUSED_FILE).exists():
+        raise ValueError((folder / REFUSED_FILE).read_text("utf-8"))
     if done.returncode != 0:
         raise CycleError(f"learning failed: {done.stderr[-_TOLD_CHARACTERS:]}")
     return _FOUND.validate_json((folder / FOUND_FILE).read_bytes())
@@ -56,7 +62,11 @@ def main(arguments: Sequence[str]) -> int:
         raise CycleError(f"{folder.name}: the dataset is another one by now")
     parent, out = sources.parent(state), sources.candidate_folder(state)
     with process_group("cpu") as here:
-        found = learn_candidate(config, parent, reading, state.seed, out, here)
+        try:
+            found = learn_candidate(config, parent, reading, state.seed, out, here)
+        except ValueError as error:
+            replace_file(folder / REFUSED_FILE, str(error).encode())
+            return 1
     if here.rank == 0:
         replace_file(folder / FOUND_FILE, _FOUND.dump_json(found))
     return 0

@@ -9,7 +9,7 @@ from retraining.config import RetrainConfig
 from retraining.distributed import learn_together
 from retraining.learning import learn_candidate
 from retraining.sources import Sources
-from retraining.state import CycleError, CycleState, write_state
+from retraining.state import CycleState, write_state
 from tests.builders import POLICY
 from tests.retraining.serving import NOW, config, episode, seal_episodes, write_version
 
@@ -52,9 +52,13 @@ def test_two_processes_learn_and_choose_what_one_does(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_process_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_learned_from_is_refused_in_the_same_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     together, state = started(tmp_path)
-    write_state(together.folder, state.model_copy(update={"dataset_sha256": "0" * 64}))
-    with pytest.raises(CycleError, match="the dataset is another one by now"):
-        learn_together(together, state)
+    demanding = together.model_copy(
+        update={"limits": together.limits.model_copy(update={"least_episodes": 1000})}
+    )
+    with pytest.raises(ValueError, match="24 whole episodes, expected at least 1000"):
+        learn_together(demanding, state)
