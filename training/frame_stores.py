@@ -79,7 +79,7 @@ class CompressedFrames:
         """Frames of these slots, [N, *frame_shape]."""
         frames = np.empty((len(slots), *self._frame_shape), self._dtype)
         # Straight to its place: joined first, large batches would be written three times over.
-        content = memoryview(frames.reshape(-1).view(np.uint8))
+        content = frames.reshape(-1).view(np.uint8).data
         size = len(content) // max(1, len(slots))
         for number, compressed in enumerate(self._compressed[slots].tolist()):
             start = number * size
