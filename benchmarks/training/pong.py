@@ -46,7 +46,7 @@ def measure_pong(*, with_rival: bool, quick: bool) -> list[Figure]:
         *learning_figures(
             with_rival=with_rival,
             lengths=(320, 480) if quick else (480, 1_280),
-            rounds=1 if quick else 3,
+            rounds=1,
         ),
         Figure(
             "Pong, environments alone, stepped one after another",
