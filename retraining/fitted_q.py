@@ -38,7 +38,7 @@ class FittedQConfig(Record):
     """Bootstraps over episodes."""
     starts: int = Field(default=2, ge=2)
     """First weights that each bootstrap is fitted from."""
-    updates: PositiveInt = 4_000
+    updates: PositiveInt = 6_000
     batch_size: PositiveInt = 256
     hidden_size: PositiveInt = 64
     learning_rate: PositiveFloat = 1e-3
@@ -117,6 +117,10 @@ def fit(
         config.hidden_size,
         torch.Generator().manual_seed(seed),
     )
+    # What targets have not reached yet counts as what the log returned, not as nothing.
+    horizon = round(1 / (1 - discount)) if discount < 1 else len(rows)
+    followed, _ = n_step_sums(log.rewards, log.is_followed, horizon, discount)
+    network.begin_at(float(followed.mean()) / scale)
     lagging = [parameter.detach().clone() for parameter in network.parameters]
     optimiser = torch.optim.Adam(network.parameters, lr=config.learning_rate, fused=True)
     weights = torch.from_numpy(draws).float()
@@ -194,6 +198,11 @@ class _Ensemble:
                 )
                 # Members of one number begin alike for every policy.
                 self.parameters.append(drawn.repeat(policies, 1, 1).requires_grad_())
+
+    @torch.no_grad()
+    def begin_at(self, value: float) -> None:
+        """Let all Q-values be about this before anything is fitted."""
+        self.parameters[-1].add_(value)
 
     def __call__(self, parameters: list[Tensor], inputs: Tensor) -> Tensor:
         """Q-values [P * K, B, num_actions] of inputs [1 or P * K, B, size]."""
