@@ -98,7 +98,7 @@ class Site:
 
 def previous_release(folder: Path) -> Path:
     """The older release's code."""
-    git = ["git", "-C", ROOT]
+    git = ["git", "-C", str(ROOT)]
     if subprocess.run([*git, "cat-file", "-e", PREVIOUS], capture_output=True).returncode:
         # A shallow clone has the newest revisions alone.
         subprocess.run([*git, "fetch", "--quiet", "--depth=1", "origin", PREVIOUS], check=True)
