@@ -68,7 +68,7 @@ class Site:
             process(
                 data,
                 f"--repository={self._folder / 'policies'}",
-                code=code,
+                code=str(code),
                 DQN_SERVE_REDIS_URL=self._url,
             )
         )

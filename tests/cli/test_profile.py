@@ -144,9 +144,15 @@ def test_too_few_episodes_arm_nothing_and_what_was_left_out_is_said(
     with running(settings_for(adopted)) as service:
         for number in range(20):
             live(service, observations_of(rng), f"e{number}")
-        quarantine = {"begin": 0.0, "end": 9e9, "who": "ada", "why": "a test", "now": 1.0}
         add_quarantine(
-            DatasetStore(adopted / "datasets"), "cartpole", episode_id="e7", **quarantine
+            DatasetStore(adopted / "datasets"),
+            "cartpole",
+            begin=0.0,
+            end=9e9,
+            who="ada",
+            why="a test",
+            now=1.0,
+            episode_id="e7",
         )
         service.act([[0.0] * 4], episode_ids=["never ended"], steps=[0])
         assert service.client.post("/v1/policies/cartpole/pin", json={"why": "x"}).is_success

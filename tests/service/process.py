@@ -29,7 +29,7 @@ FLAGS = (
 class Process:
     """A supervisor that serves `data`, with the code of another checkout where one is named."""
 
-    def __init__(self, data: Path, *flags: str, code: Path | None = None, **variables: str) -> None:
+    def __init__(self, data: Path, *flags: str, code: str | None = None, **variables: str) -> None:
         kept = {name: value for name, value in os.environ.items() if name[:4] != "DQN_"}
         self._log = data / "service.log"
         with self._log.open("wb") as log:
@@ -99,7 +99,7 @@ class Process:
 
 @contextmanager
 def process(
-    data: Path, *flags: str, code: Path | None = None, **variables: str
+    data: Path, *flags: str, code: str | None = None, **variables: str
 ) -> Iterator[Process]:
     """Serve until the block ends, whatever became of it."""
     started = Process(data, *flags, code=code, **variables)
