@@ -225,7 +225,7 @@ def test_a_canary_that_answers_nan_is_taken_off_and_the_others_are_told(tmp_path
 def test_a_canary_whose_calls_outlast_their_deadline_is_taken_off(tmp_path: Path) -> None:
     repository = tmp_path / "policies"
     builders.write_policy(repository)
-    models.write_model(repository, models.slow_model(), version=2)
+    models.write_model(repository, models.slow_model(layers=200), version=2)
     promote(tmp_path)
     with running(settings_for(tmp_path)) as service:
         wait_until(lambda: answered(service, [])["version"] == 1, "version 1 serves")
