@@ -2,8 +2,8 @@
 
 `monitoring` is Q-value health, drift and being scraped every 15 s; `metrics` is that and every
 series of serving, shown without a goal; `log` is the decision log. The server without the part is
-the real one with the part's methods taken out (`benchmarks.cost.without`). Both are up together,
-each is loaded in turn at the same moderate rate, and who goes first changes from pair to pair.
+the real one with the part's methods taken out (`benchmarks.cost.without`). Both are up together
+and loaded in turns of a few seconds at the same moderate rate.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from statistics import fmean, median
 from typing import Final, NamedTuple
 
 from benchmarks.cost.paced import run_paced
@@ -24,36 +25,44 @@ from benchmarks.serving.rivals.wire import Request
 CPU_GOALS: Final = {"monitoring": 0.02, "metrics": None, "log": 0.05}
 P99_GOALS_MS: Final = {"monitoring": None, "metrics": None, "log": 0.3}
 _WARM_UP_SECONDS: Final = 3.0
+_TURNS: Final = 6
+"""Of each side in a pair; who goes first changes from turn to turn."""
 
 
 class Pair(NamedTuple):
-    """The same load with a part and without it."""
+    """The same load with a part and without it, in turns: machines drift within seconds."""
 
-    on: Load
-    off: Load
+    on: list[Load]
+    off: list[Load]
 
     @property
     def cpu_share(self) -> float:
         """What the part adds to the CPU time of a request, of what it is without."""
-        return self.on.cpu_seconds_per_request / self.off.cpu_seconds_per_request - 1
+        return _cpu_seconds(self.on) / _cpu_seconds(self.off) - 1
 
     @property
     def p99_ms(self) -> float:
         """What it adds to the slowest hundredth."""
-        return 1000 * (self.on.p99_seconds - self.off.p99_seconds)
+        on, off = (median(load.p99_seconds for load in loads) for loads in self)
+        return 1000 * (on - off)
+
+
+def _cpu_seconds(loads: Sequence[Load]) -> float:
+    """Of a request; each turn has as many."""
+    return fmean(load.cpu_seconds_per_request for load in loads)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Measure each part; 1 where a goal is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cost", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="three pairs of four seconds")
+    parser.add_argument("--quick", action="store_true", help="three pairs of short turns")
     parser.add_argument("--write", action="store_true", help="write the result file")
     parser.add_argument("--what", nargs="*", choices=sorted(CPU_GOALS), help="only these parts")
     parser.add_argument("--pairs", type=int, choices=NUM_PAIRS, default=10)
-    parser.add_argument("--seconds", type=float, default=15.0, help="of one load")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of one turn")
     options = parser.parse_args(arguments)
     if options.quick:
-        options.pairs, options.seconds = 3, 4.0
+        options.pairs, options.seconds = 3, 1.0
     figures: list[Figure] = []
     for part in options.what or CPU_GOALS:
         figures += _figures(part, _measure(part, options.pairs, options.seconds))
@@ -77,27 +86,30 @@ def _measure(part: str, num_pairs: int, seconds: float) -> list[Pair]:
             run_paced(each.url, request, _WARM_UP_SECONDS, each.pid)
         pairs = []
         for number in range(num_pairs):
-            order = (True, False) if number % 2 else (False, True)
-            loads = {
-                is_on: _load(part, running[is_on], request, seconds, is_on=is_on) for is_on in order
-            }
-            pairs.append(Pair(loads[True], loads[False]))
+            pair = Pair([], [])
+            for turn in range(_TURNS):
+                for is_on in (True, False) if turn % 2 else (False, True):
+                    # About as often as Prometheus does.
+                    is_scraped = is_on and part != "log" and turn == 0
+                    load = _load(running[is_on], request, seconds, is_scraped=is_scraped)
+                    (pair.on if is_on else pair.off).append(load)
+            pairs.append(pair)
             print(f"{part}, pair {number + 1}: {pairs[-1].cpu_share:+.2%} CPU", flush=True)
         return pairs
 
 
-def _load(part: str, running: Running, request: Request, seconds: float, *, is_on: bool) -> Load:
-    is_scraped = is_on and part != "log"
-    with scraped(running.url) if is_scraped else nullcontext():
+def _load(running: Running, request: Request, seconds: float, *, is_scraped: bool) -> Load:
+    with scraped(running.url, seconds / 2) if is_scraped else nullcontext():
         return run_paced(running.url, request, seconds, running.pid)
 
 
 def _figures(part: str, pairs: Sequence[Pair]) -> list[Figure]:
     cpu = upper_bound([pair.cpu_share for pair in pairs])
     p99 = upper_bound([pair.p99_ms for pair in pairs])
-    off = min(pair.off.cpu_seconds_per_request for pair in pairs)
-    rate = min(pair.on.requests_per_second for pair in pairs)
-    failures = sum(pair.on.failures + pair.off.failures for pair in pairs)
+    loads = [load for pair in pairs for load in (*pair.on, *pair.off)]
+    off = min(load.cpu_seconds_per_request for pair in pairs for load in pair.off)
+    rate = min(load.requests_per_second for load in loads)
+    failures = sum(load.failures for load in loads)
     return [
         *_bounded(f"{part}: CPU of a request", cpu, "share", CPU_GOALS[part]),
         *_bounded(f"{part}: p99", p99, "ms", P99_GOALS_MS[part]),

@@ -24,8 +24,6 @@ from service.inference.policy import open_session
 POLICY: Final = "mlp"
 _ARMED: Final = 3
 _START_SECONDS: Final = 120.0
-_SCRAPE_SECONDS: Final = 15.0
-"""As dashboards/prometheus/prometheus.yml has it."""
 _EPISODES, _EPISODE_STEPS = 200, 100
 
 
@@ -74,22 +72,15 @@ def server_without(part: str, data: Path) -> Iterator[Running]:
 
 
 @contextmanager
-def scraped(url: str) -> Iterator[None]:
-    """Ask for the metrics as often as Prometheus does, first after half an interval."""
-    is_over = threading.Event()
-
-    def scrape() -> None:
-        pause = _SCRAPE_SECONDS / 2
-        while not is_over.wait(pause):
-            httpx.get(f"{url}/metrics", timeout=10.0).raise_for_status()
-            pause = _SCRAPE_SECONDS
-
-    scraper = threading.Thread(target=scrape, name="scraper")
+def scraped(url: str, after_seconds: float) -> Iterator[None]:
+    """Ask for the metrics once meanwhile."""
+    scraper = threading.Timer(
+        after_seconds, lambda: httpx.get(f"{url}/metrics", timeout=10.0).raise_for_status()
+    )
     scraper.start()
     try:
         yield
     finally:
-        is_over.set()
         scraper.join()
 
 
