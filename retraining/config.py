@@ -1,5 +1,6 @@
 """What retraining is told."""
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ from retraining.gate import GateLimits
 from training.config import Flags
 from training.offline import OfflineConfig
 
+_SERVER = "http://127.0.0.1:8000"
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -57,8 +59,8 @@ class RetrainConfig(Flags):
     checkpoints: tuple[Path, ...] = ()
     """Folders below which the checkpoints of the first versions lie; `<data>/training` else."""
 
-    server: str = "http://127.0.0.1:8000"
-    """Where the service's operator calls are."""
+    server: str = Field(default_factory=lambda: os.environ.get("DQN_SERVER", _SERVER))
+    """Where the service's operator calls are; `DQN_SERVER` where it is set, as for other verbs."""
 
     key_file: Path | None = None
     """File with a key of the scopes `read` and `submit`."""

@@ -32,6 +32,7 @@ HIDDEN: Final = {
     # `make run` is at it.
     "curl http": f"dqn serve --data run &\n{WAIT}",
     ". .venv/bin/activate": "kill %1; wait %1",
+    "dqn promote mine": WAIT,
     # Agents have acted, and somebody has trained on.
     "dqn push": f"{WAIT}\ncat > agents.py <<'EOF'\n{EPISODES}EOF\npython agents.py\n"
     "dqn export data/training/mine/last --repository data/policies --policy mine\n"
