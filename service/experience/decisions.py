@@ -7,8 +7,7 @@ large calls: while it holds the interpreter's lock, every socket waits.
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +25,14 @@ _RECORD_BYTES: Final = 8 * 1024**2
 _WAITING_BYTES: Final = 256 * 1024**2
 """Beyond it, with the disk stalled, decisions are dropped and counted."""
 _FLOAT16: Final = np.finfo(np.float16)
+_SHED_FROM: Final = SHED_FROM[Rank.STUDY]
+
+_Value = TypeVar("_Value")
+_Seldom = list[tuple[int, Sequence[_Value | None]]]
+"""What few rows have: the first row, and what it and those behind it have."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """One batch, and what its rows were given."""
 
     time: float
@@ -75,17 +78,16 @@ class DecisionLog:
         parts = [answered]
         if self._epsilon or self._frame_stack > 1:
             parts = _split(answered, self._epsilon, self._frame_stack)
-        size = sum(part.num_bytes for part in parts)
-        backlog = (self._num_bytes + size) / _WAITING_BYTES
-        if max(backlog, self._spool.fullness) >= SHED_FROM[Rank.STUDY]:
+        backlog = (self._num_bytes + answered.num_bytes) / _WAITING_BYTES
+        if backlog >= _SHED_FROM or self._spool.fullness >= _SHED_FROM:
             parts = [part for each in parts if (part := self._shed(each, backlog)) is not None]
-            size = sum(part.num_bytes for part in parts)
         with self._mutex:
-            self._num_bytes += size
             for part in parts:
-                if not self._waiting or not self._waiting[-1].takes(part):
+                size = part.num_bytes
+                if not self._waiting or not self._waiting[-1].takes(part, size):
                     self._waiting.append(_Rows(part))
-                self._waiting[-1].add(part)
+                self._waiting[-1].add(part, size)
+                self._num_bytes += size
 
     def _shed(self, part: Answered, backlog: float) -> Answered | None:
         """What of a batch is logged still; None where nothing is."""
@@ -118,10 +120,8 @@ class _Rows:
         self._row_counts: list[int] = []
         self._episode_ids: list[str | None] = []
         self._steps: list[int | None] = []
-        self._tags: list[dict[str, str] | None] = []
-        self._has_tags = False
-        self._salts: list[str | None] = []
-        self._has_salts = False
+        self._tags: _Seldom[dict[str, str]] = []
+        self._salts: _Seldom[str] = []
         # Arrays, not the questions: each holds its whole request, and to free a thousand of them at
         # once keeps the interpreter's lock for milliseconds.
         self._observations: list[npt.NDArray[Any]] = []
@@ -131,16 +131,15 @@ class _Rows:
         self._index: list[int] = []
         self.on_durable: list[Callable[[], None]] = []
 
-    def takes(self, answered: Answered) -> bool:
+    def takes(self, answered: Answered, num_bytes: int) -> bool:
         """There is room for a batch, and it is of the same kind."""
-        size = self._num_bytes + answered.num_bytes
-        return self._kind == answered.kind and size <= _RECORD_BYTES
+        return self._num_bytes + num_bytes <= _RECORD_BYTES and self._kind == answered.kind
 
-    def add(self, answered: Answered) -> None:
+    def add(self, answered: Answered, num_bytes: int) -> None:
         """Take one batch."""
         batch, chosen = answered.batch, answered.chosen
         self._time = answered.time
-        self._num_bytes += answered.num_bytes
+        self._num_bytes += num_bytes
         # A copy of the newest frames lets the whole stacks go.
         is_stacked = answered.frame_stack > 1
         seen = batch.observations[:, -1].copy() if is_stacked else batch.observations
@@ -148,16 +147,17 @@ class _Rows:
         self._masks.append(batch.action_masks)
         self._chosen.append(chosen)
         for question in batch.questions:
-            self._decision_ids.append(question.decision_id)
-            self._row_counts.append(question.rows)
-            self._tags += [question.tags] * question.rows
-            self._has_tags = self._has_tags or question.tags is not None
-            self._salts += question.salts or [None] * question.rows
-            self._has_salts = self._has_salts or question.salts is not None
+            rows = question.rows
+            if question.tags is not None:
+                self._tags.append((len(self._steps), [question.tags] * rows))
+            if question.salts is not None:
+                self._salts.append((len(self._steps), question.salts))
             if question.on_durable is not None:
                 self.on_durable.append(question.on_durable)
-        self._episode_ids += batch.column("episode_ids")
-        self._steps += batch.column("steps")
+            self._decision_ids.append(question.decision_id)
+            self._row_counts.append(rows)
+            self._episode_ids += question.episode_ids or [None] * rows
+            self._steps += question.steps or [None] * rows
         places = self._places
         own = [places.setdefault(entry, len(places)) for entry in chosen.answered_by]
         if chosen.index is None:
@@ -188,9 +188,9 @@ class _Rows:
             answered_by_index=self._index if len(self._places) > 1 else None,
             epsilon=epsilon,
             is_late=is_late,
-            tags=self._tags if self._has_tags else None,
+            tags=_column(self._tags, len(self._steps)),
             frame_stack=frame_stack,
-            salts=self._salts if self._has_salts else None,
+            salts=_column(self._salts, len(self._steps)),
         )
 
 
@@ -203,7 +203,7 @@ def _split(answered: Answered, epsilon: float, frame_stack: int) -> list[Answere
     ]
     distinct = sorted(set(kinds))
     if len(distinct) == 1:
-        return [replace(answered, epsilon=distinct[0][0], frame_stack=distinct[0][1])]
+        return [answered._replace(epsilon=distinct[0][0], frame_stack=distinct[0][1])]
     kind_of_row = np.repeat(
         [distinct.index(kind) for kind in kinds], [each.rows for each in batch.questions]
     )
@@ -211,18 +211,27 @@ def _split(answered: Answered, epsilon: float, frame_stack: int) -> list[Answere
     for place, kind in enumerate(distinct):
         asked = [each for each, its in zip(batch.questions, kinds, strict=True) if its == kind]
         part = _part(answered, asked, kind_of_row == place)
-        parts.append(replace(part, epsilon=kind[0], frame_stack=kind[1]))
+        parts.append(part._replace(epsilon=kind[0], frame_stack=kind[1]))
     return parts
 
 
 def _part(answered: Answered, questions: list[Question], rows: npt.NDArray[np.bool_]) -> Answered:
     batch = answered.batch
     masks = None if batch.action_masks is None else batch.action_masks[rows]
-    return replace(
-        answered,
+    return answered._replace(
         batch=Batch(questions, batch.observations[rows], masks),
         chosen=answered.chosen.part(rows),
     )
+
+
+def _column(seldom: "_Seldom[_Value]", num_rows: int) -> list[_Value | None] | None:
+    """What few rows have, for all rows; None where none has it."""
+    if not seldom:
+        return None
+    values: list[_Value | None] = [None] * num_rows
+    for start, given in seldom:
+        values[start : start + len(given)] = given
+    return values
 
 
 def _mask_column(

@@ -21,13 +21,15 @@ import structlog
 
 from contract.files import sync_directory
 from contract.records import Record, encode_record
-from contract.segments import SegmentWriter, recover, segment_paths
+from contract.segments import SEGMENT_MAX_BYTES, SegmentWriter, recover, segment_paths
 from service.errors import ServiceError, SpoolFullError
 from service.metrics import Metrics
 
 LOCK_FILE: Final = "owner.lock"
 _MAX_WAITING_RECORDS: Final = 20_000
 _CLAIMS: Final = 64
+_LEAST_SEGMENTS: Final = 8
+"""That a full spool consists of."""
 _LOOK_SECONDS: Final = 1.0
 
 Done = Callable[[ServiceError | None], None]
@@ -64,7 +66,9 @@ class Spool:
         self.folder, self._lock_descriptor = _claim_producer(root)
         self.producer = self.folder.name
         self._limits = limits
-        self._writer = SegmentWriter(self.folder, recover(self.folder))
+        # The newest segment stays, shipped or not: it must not fill the spool by itself.
+        segment_bytes = min(SEGMENT_MAX_BYTES, limits.max_bytes // _LEAST_SEGMENTS)
+        self._writer = SegmentWriter(self.folder, recover(self.folder), segment_bytes)
         self._durable = self._writer.next_sequence - 1
         self._waiting = _Waiting()
         self._sources: list[Source] = []

@@ -122,13 +122,6 @@ class Batch:
             None if self.action_masks is None else self.action_masks[rows],
         )
 
-    def column(self, name: Literal["episode_ids", "steps"]) -> list[Any]:
-        """The questions' ids or steps, one a row, None where a question gave none."""
-        values: list[Any] = []
-        for question in self.questions:
-            values += getattr(question, name) or [None] * question.rows
-        return values
-
     def tell(self, chosen: Chosen) -> None:
         """Give each question its rows. `chosen` has a row for each row of the batch."""
         actions, propensities = chosen.actions.tolist(), chosen.propensities.tolist()

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 
@@ -105,6 +106,22 @@ def test_a_full_spool_refuses_before_it_accepts_and_counts_what_it_drops(tmp_pat
 
     limits = SpoolLimits(commit_seconds=0.01, max_bytes=10, disk_free_share=0.0)
     assert rewards(with_spool(tmp_path, scenario, limits).folder) == [1.0]
+
+
+def test_a_full_spool_accepts_again_once_all_but_its_newest_segment_has_gone(
+    tmp_path: Path,
+) -> None:
+    async def scenario(spool: Spool) -> None:
+        while spool.refusal is None:
+            await put_durably(spool, builders.outcome(decision_id=token_hex(60)))
+            spool._measure()
+        *shipped, _ = segment_paths(spool.folder)
+        for path in shipped:
+            path.unlink()
+        spool._measure()
+        assert await put_durably(spool, outcome(2.0)) is None
+
+    with_spool(tmp_path, scenario, SpoolLimits(0.01, max_bytes=20_000, disk_free_share=0.0))
 
 
 def test_a_disk_that_is_nearly_full_is_left_alone(tmp_path: Path) -> None:
