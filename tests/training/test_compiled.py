@@ -39,7 +39,9 @@ print(made.is_compiled, made.num_updates, said)
         ({}, {"target_update": "soft", "target_blend": 0.1, "gradient_norm_limit": 0.01}),
         (
             {"dueling": True, "layer_norm": True, "distribution": {"kind": "quantiles", "size": 5}},
-            {"optimiser": "rmsprop", "double": False},
+            # A quantile's gradient jumps where it meets its target: large steps make more of it
+            # than rounding is worth.
+            {"optimiser": "rmsprop", "double": False, "learning_rate": 0.002},
         ),
         (
             {
@@ -56,7 +58,7 @@ def test_compiled_updates_equal_those_done_in_parts(
 ) -> None:
     learners = [
         learner(
-            training_config(tmp_path, compile_updates=mode, learning_rate=0.02, **changes),
+            training_config(tmp_path, compile_updates=mode, **{"learning_rate": 0.02} | changes),
             **network,
         )
         for mode in ("always", "never")
