@@ -46,6 +46,8 @@ def process_group(device: str) -> Iterator[Place]:
     distributed.init_process_group("nccl" if device == "cuda" else "gloo")
     try:
         yield here
+        # Who leaves first would take down what another still talks to.
+        distributed.barrier()
     finally:
         distributed.destroy_process_group()
 
