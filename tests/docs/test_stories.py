@@ -18,7 +18,7 @@ ORDERS = {"promote", "canary", "pause", "resume", "abort", "rollback"}
 SHARE = 'dqn_canary_share{policy="cartpole"}'
 RECENT = 'dqn_episode_return_recent_mean{policy="cartpole",variant="stable"}'
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def test_a_fall_of_reward_is_found_and_mended(tmp_path: Path) -> None:
