@@ -38,6 +38,8 @@ class _Awaited(NamedTuple):
     sequence: int
     """Of the last one."""
     records: int
+    since: float | None
+    """Time of the first one; Unix seconds."""
 
 
 class Shipper:
@@ -62,6 +64,8 @@ class Shipper:
         self._awaited: _Awaited | None = None
         self._num_sent = 0
         """Records sent after those that are awaited."""
+        self._sent_since: float | None = None
+        """Time of the first of these."""
         self._oldest_time: float | None = None
         self._stop = threading.Event()
         self._shipped = metrics.counter("dqn_records_total", "shipped")
@@ -106,9 +110,13 @@ class Shipper:
         """Send the next records and confirm earlier ones; False where the spool holds no more."""
         # What is not yet synced could still be cut: its numbers would be given out again.
         batch = self._reader.read(_BATCH_BYTES, self._spool.durable_sequence)
+        if batch and not self._num_sent:
+            self._sent_since = _time_of(batch[0][1])
         if self._awaited is None:
-            self._oldest_time = _time_of(batch[0][1]) if batch else None
+            self._oldest_time = self._sent_since if batch else None
             self._redis.ping()
+        else:
+            self._oldest_time = self._awaited.since
         if batch:
             self._send(batch)
             self._num_sent += len(batch)
@@ -141,7 +149,7 @@ class Shipper:
 
     def _await(self) -> None:
         if self._awaited is None and self._num_sent:
-            self._awaited = _Awaited(self._reader.position, self._num_sent)
+            self._awaited = _Awaited(self._reader.position, self._num_sent, self._sent_since)
             self._num_sent = 0
             self._durability.begin(time.monotonic())
 

@@ -1,5 +1,6 @@
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from tests.service.running import Running, running, settings_for, wait_until
 class Redis:
     """A real one that can be taken away and brought back with what it held."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, appendfsync: str = "always") -> None:
         self._folder = folder
+        self._appendfsync = appendfsync
         self._server = self._start(None)
         self.port = self._server.port
 
@@ -52,7 +54,7 @@ class Redis:
         server = ValkeyServer(
             port=port,
             data_dir=self._folder,
-            config={"appendonly": "yes", "appendfsync": "always"},
+            config={"appendonly": "yes", "appendfsync": self._appendfsync},
             persist=True,
         )
         server.start()
@@ -117,6 +119,24 @@ def test_records_arrive_and_go_on_after_redis_and_the_service_were_away(
         time.sleep(0.3)
     # Nothing that was shipped was shipped again.
     assert len(redis_entries(store)) == before + 1
+
+
+@pytest.mark.slow
+def test_the_age_told_is_of_what_waits_now_while_records_never_stop(tmp_path: Path) -> None:
+    declare(tmp_path)
+    # It takes seconds to be sure of each fsync, and by then there is more to be sure of.
+    store = Redis(tmp_path / "redis", appendfsync="everysec")
+    url = SecretStr(f"redis://127.0.0.1:{store.port}")
+    with running(settings_for(tmp_path, redis_url=url)) as service:
+        rewards, began = count(), time.time()
+
+        def is_younger() -> bool:
+            report(service, float(next(rewards)))
+            oldest = service.metric("dqn_spool_oldest_seconds")
+            return 0 < oldest < time.time() - began - 1.0
+
+        wait_until(is_younger, "the first records are forgotten")
+    store.stop()
 
 
 def redis_entries(store: Redis) -> list[Any]:
