@@ -4,20 +4,13 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, PositiveInt
-from pydantic_settings import (
-    BaseSettings,
-    CliPositionalArg,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import CliPositionalArg
+
+from training.flags import Flags
 
 
-class ExportConfig(BaseSettings):
+class ExportConfig(Flags):
     """Turn a checkpoint into the next version of a policy."""
-
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", cli_kebab_case=True, use_attribute_docstrings=True
-    )
 
     checkpoint: CliPositionalArg[Path]
     """Folder of the checkpoint."""
@@ -57,15 +50,3 @@ class ExportConfig(BaseSettings):
 
     seed: int = Field(default=0, ge=0)
     """Seed of the episodes."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read no environment variables: an export is its flags, on every machine."""
-        return (init_settings,)

@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "training.checkpoint",
         "training.evaluate",
         "training.environments",
+        "training.flags",
     },
     "retraining": {"contract", "recorder.dataset", "training", "exporter", "dqn_client"},
     "cli": {

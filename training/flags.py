@@ -1,4 +1,4 @@
-"""How training's programs read their command lines."""
+"""How the programs that train and export read their command lines."""
 
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -23,5 +23,5 @@ class Flags(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read no environment variables: a run is its preset and its flags, on every machine."""
+        """Read no environment variables: a run is its flags, on every machine."""
         return (init_settings,)

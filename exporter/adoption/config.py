@@ -4,27 +4,19 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, PositiveInt
-from pydantic_settings import (
-    BaseSettings,
-    CliPositionalArg,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import CliPositionalArg
 
 from exporter.adoption.preparation import ImageLayout
 from exporter.adoption.source import Kind
+from training.flags import Flags
 
 
-class AdoptConfig(BaseSettings):
+class AdoptConfig(Flags):
     """Make a policy that another library trained the next version of a policy here.
 
     Reads Stable-Baselines3's DQN zip, CleanRL's checkpoint and ONNX (d3rlpy's, or any with
     Q-values). What a file does not say of itself is stated with flags, never guessed.
     """
-
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", cli_kebab_case=True, use_attribute_docstrings=True
-    )
 
     source: CliPositionalArg[Path]
     """File to adopt."""
@@ -97,15 +89,3 @@ class AdoptConfig(BaseSettings):
 
     seed: int = Field(default=0, ge=0)
     """Seed of the episodes."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read no environment variables: an adoption is its flags, on every machine."""
-        return (init_settings,)
