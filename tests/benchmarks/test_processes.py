@@ -1,12 +1,12 @@
 """Real processes, started and stopped."""
 
-import subprocess
 import sys
 import time
 
 import pytest
 
 from benchmarks.serving.processes import StartError, process_tree, server_process
+from tests.service.process import is_running
 
 
 def test_a_server_that_ends_tells_what_it_said() -> None:
@@ -30,11 +30,4 @@ def test_a_detached_worker_belongs_to_its_server_and_ends_with_it() -> None:
         while len(pids := process_tree(pid)) < 2 and time.monotonic() < until:
             time.sleep(0.05)
         assert len(pids) == 2
-    assert not pids & running()
-
-
-def running() -> set[int]:
-    told = subprocess.run(["ps", "-eo", "pid=,stat="], capture_output=True, text=True, check=True)
-    lines = (line.split() for line in told.stdout.splitlines())
-    # A killed orphan stays a zombie until init looks.
-    return {int(pid) for pid, state in lines if not state.startswith("Z")}
+    assert not any(map(is_running, pids))

@@ -59,6 +59,7 @@ def test_the_client_s_examples_run_against_a_real_server(folder: Path) -> None:
     assert " model\n" in said
 
 
+@pytest.mark.slow
 def test_the_kubernetes_page_makes_secrets_and_manifests(folder: Path) -> None:
     run(HOW_TO / "kubernetes.md", folder)
     assert "kind: Secret" in (folder / "dqn-keys.yaml").read_text(encoding="utf-8")
