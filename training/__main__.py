@@ -5,13 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from pydantic import ValidationError
 from rich.console import Console
 
 from training.checkpoint import CheckpointError
 from training.config import TrainingConfig
 from training.divergence import DivergenceError
+from training.memory import keep_freed_memory
 from training.monitors import watched
 from training.online import TrainingSummary, resume, stop_on_signals, train
 
@@ -24,8 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     """Train as the flags say; see `TrainingConfig`. Returns the exit status."""
     console = Console(markup=False, highlight=False)
     errors = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
-    # Small networks are bound by calls, not arithmetic: a second thread only costs.
-    torch.set_num_threads(1)
+    keep_freed_memory()
     try:
         summary = _train_or_resume(arguments, console)
     except ValidationError as error:

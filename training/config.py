@@ -54,6 +54,9 @@ class TrainingConfig(Flags):
     device: Literal["cpu", "cuda"] = "cpu"
     """Where updates are computed."""
 
+    threads: PositiveInt = 1
+    """Of the process that learns; small networks are bound by calls, and more threads only cost."""
+
     total_steps: PositiveInt = 50_000
     """Environment steps after which the run ends."""
 

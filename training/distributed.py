@@ -21,6 +21,7 @@ from torch import Tensor, distributed, nn
 
 from training.checkpoint import BEST, write_checkpoint
 from training.config import TrainingConfig
+from training.memory import keep_freed_memory
 from training.replay import Batch
 from training.run import TrainingRun, has_crossed
 
@@ -138,7 +139,7 @@ def train_distributed(config: TrainingConfig, here: Place, console: Console) -> 
 
 def main(arguments: Sequence[str]) -> int:
     """Train as the flags of `dqn train` say. Returns the exit status."""
-    torch.set_num_threads(1)
+    keep_freed_memory()
     console = Console(markup=False, highlight=False, soft_wrap=True)
     try:
         config = TrainingConfig.from_arguments(arguments)

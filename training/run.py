@@ -37,6 +37,7 @@ class TrainingRun:
 
     def __init__(self, config: TrainingConfig) -> None:
         self.config = config
+        torch.set_num_threads(config.threads)
         self.environment = describe_environment(config.environment_id)
         observation = self.environment.observation
         action_seed, replay_seed, weight_seed, environment_seed, evaluation_seed = (

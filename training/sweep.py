@@ -23,6 +23,7 @@ from rich.table import Table
 from training.config import TrainingConfig
 from training.divergence import DivergenceError
 from training.flags import Flags
+from training.memory import keep_freed_memory
 from training.monitors import EvaluationFile
 from training.online import stop_on_signals, train
 from training.preset import read_preset
@@ -227,6 +228,7 @@ def main(arguments: Sequence[str]) -> int:
     from training.pictures import draw_importances
 
     torch.set_num_threads(1)
+    keep_freed_memory()
     console = Console(markup=False, highlight=False, soft_wrap=True)
     try:
         config = CliApp.run(SweepConfig, cli_args=list(arguments))

@@ -20,6 +20,7 @@ from training.apex.run import ApexRun
 from training.checkpoint import BEST, write_checkpoint
 from training.divergence import DivergenceError
 from training.episode_log import EpisodeLog, EpisodeRecord, EvaluationRecord
+from training.memory import keep_freed_memory
 from training.monitors import check_evaluations
 from training.online import stop_on_signals
 from training.progress import TrainingProgress
@@ -141,9 +142,10 @@ def main(arguments: Sequence[str]) -> int:
     """Train as the flags say; see `ApexConfig`. Returns the exit status."""
     console = Console(markup=False, highlight=False)
     errors = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
-    torch.set_num_threads(1)
+    keep_freed_memory()
     try:
         config = ApexConfig.from_arguments(arguments)
+        torch.set_num_threads(config.threads)
         with ray_on_this_machine(), stop_on_signals() as should_stop:
             run = train_apex(config, console, should_stop)
     except (ValidationError, ValueError, FileExistsError) as error:
