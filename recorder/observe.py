@@ -5,7 +5,7 @@ from them: after a restart those that open episodes may need are read again in s
 a checkpoint everything that is kept is read and told.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -60,8 +60,16 @@ class _Shard(NamedTuple):
 class Observer:
     """Owns the join and the position up to which it is known what was sealed."""
 
-    def __init__(self, shards: Path, rules: JoinRules, consumers: Sequence[Consumer]) -> None:
+    def __init__(
+        self,
+        shards: Path,
+        rules: JoinRules,
+        consumers: Sequence[Consumer],
+        on_shard: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_shard` is told of each shard before it is read: there may be a month of them."""
         self._shards = shards
+        self._on_shard = on_shard
         self._consumers = consumers
         self._join = Join(rules)
         self._checkpoint_path = shards / CHECKPOINT_FILE
@@ -117,6 +125,7 @@ class Observer:
 
     def _read(self, shard: _Shard) -> Iterator[Transition | Episode]:
         """What a shard completes, one by one: as stacks a shard of frames would fill the memory."""
+        self._on_shard()
         # By the records' own time: after an outage a shard holds hours, and no episode that goes on
         # in it has been silent.
         yield from self._join.close_silent(shard.manifest.first_time)

@@ -22,6 +22,7 @@ from recorder.seal import Sealer
 from recorder.settings import RecorderSettings
 from recorder.shards import DEAD_LETTERS, ShardError, ShardManifest
 from recorder.sources import Spools, Streams
+from recorder.watchdog import Watchdog
 
 LOCK_FILE: Final = "recorder.lock"
 _OBSERVER_LOCK_FILE: Final = "observer.lock"
@@ -64,6 +65,7 @@ class Recorder:
         self._observer_lock: int | None = None
         self._observer: Observer | None = None
         self._builds = Builds(settings, time.monotonic())
+        self._watchdog = Watchdog(settings.hang_seconds)
 
     def run(self, wait: Callable[[float], bool]) -> None:
         """Work until `wait`, which is given seconds, says to stop; then seal what is left."""
@@ -85,8 +87,15 @@ class Recorder:
         """Seal what waits, and tell of it; what fails is logged and tried at the next pass.
 
         However much comes, it is told of after `seal_seconds`: who judges waits for it. True where
-        more waits to be sealed.
+        more waits to be sealed. A pass that hangs ends the process.
         """
+        self._watchdog.turn()
+        try:
+            return self._pass()
+        finally:
+            self._watchdog.rest()
+
+    def _pass(self) -> bool:
         until = time.monotonic() + self._settings.seal_seconds
         try:
             is_behind = self._sealer.seal(time.time()).is_full
@@ -114,7 +123,10 @@ class Recorder:
         try:
             if self._observer is None:
                 self._observer = Observer(
-                    self._shards, self._settings.join_rules, self._make_consumers()
+                    self._shards,
+                    self._settings.join_rules,
+                    self._make_consumers(),
+                    self._watchdog.turn,
                 )
             self._observer.follow(time.time())
         except (OSError, ShardError) as error:
@@ -129,6 +141,7 @@ class Recorder:
         return True
 
     def _on_sealed(self, manifest: ShardManifest) -> None:
+        self._watchdog.turn()
         self._metrics.shards.inc()
         if manifest.policy == DEAD_LETTERS:
             self._metrics.dead_letters.inc(manifest.records)

@@ -61,6 +61,10 @@ class RecorderSettings(BaseSettings):
     lease_seconds: float = Field(default=30.0, ge=1, le=3600)
     """How long a stream stays with a recorder that does not answer; beyond `seal_seconds`."""
 
+    hang_seconds: float = Field(default=600.0, ge=1, le=86_400)
+    """A recorder that gets not one shard further within a pass for so long ends itself, so that
+    another can be started."""
+
     name: str | None = None
     """What this recorder is called in the ledger; the host's name where not set."""
 

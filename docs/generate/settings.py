@@ -39,9 +39,10 @@ _SETTINGS: Final = (
     ("`policy.toml`", "beside a policy's versions", PolicyDeclaration),
     ("A plan of stages", "`dqn canary --stages`, `PUT …/rollout`", RolloutPlan),
 )
-VERBS_WITH_SETTINGS: Final = frozenset(
-    title.strip("`").removeprefix("dqn ") for title, _, _ in _SETTINGS if "dqn " in title
-)
+VERBS_WITH_SETTINGS: Final = {
+    title.strip("`").removeprefix("dqn "): model for title, _, model in _SETTINGS if "dqn " in title
+}
+"""Verb to what it is told: its flags, and for some its environment."""
 
 
 def page() -> str:

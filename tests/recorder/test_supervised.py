@@ -1,6 +1,7 @@
 """The recorder as it runs on one box: beside real workers, started and stopped with them."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from contract.segments import segment_paths
-from recorder.shards import raw_folder
+from recorder.shards import raw_folder, shard_path
 from tests.recorder.records import sealed_rewards
 from tests.service.conftest import declare
 from tests.service.process import Process, is_running, process
@@ -33,9 +34,9 @@ def box(data: Path) -> Iterator[Process]:
 
 
 @contextmanager
-def recorded(data: Path, *flags: str) -> Iterator[Process]:
+def recorded(data: Path, *flags: str, **variables: str) -> Iterator[Process]:
     declare(data)
-    with process(data, "--record", *flags, **BRISK) as service:
+    with process(data, "--record", *flags, **(BRISK | variables)) as service:
         service.wait_until_ready()
         wait_until(lambda: "recording" in service.log(), "the recorder runs")
         yield service
@@ -83,6 +84,24 @@ def test_a_killed_recorder_is_started_anew_and_doubles_nothing(box: Process, dat
     report(box, 2.0)
     wait_until(lambda: rewards(data) == [1.0, 2.0], "the second, by a new one")
     assert recorder_of(box) != pid
+
+
+def test_a_recorder_that_hangs_ends_itself_and_says_where(tmp_path: Path) -> None:
+    with recorded(tmp_path, DQN_RECORD_HANG_SECONDS="5") as service:
+        report(service, 1.0)
+        wait_until(lambda: rewards(tmp_path) == [1.0], "the first is sealed")
+        pid = recorder_of(service)
+        # A read that never returns, as of a network's file system: nobody writes into this pipe.
+        pipe = shard_path(raw_folder(tmp_path / "shards", "cartpole"), 2)
+        os.mkfifo(pipe)
+        report(service, 2.0)
+        wait_until(lambda: not is_running(pid), "it has ended itself")
+        pipe.unlink()
+        wait_until(lambda: rewards(tmp_path) == [1.0, 2.0], "the second, by a new one")
+        said = service.log()
+    assert "Timeout (0:00:05)!" in said
+    assert "in read_manifest" in said
+    assert re.search(r'"status": 1,.*"recorder_died"', said)
 
 
 def test_a_second_recorder_of_the_same_spools_refuses_to_start(box: Process, data: Path) -> None:
