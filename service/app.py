@@ -77,6 +77,9 @@ def create_app(
         title="DQN serving",
         summary="Greedy actions of Deep-Q-Network policies, with a fallback that always answers.",
         lifespan=lifespan,
+        # FastAPI's own pages take their scripts from another host; see `service.faces.console`.
+        docs_url=None,
+        redoc_url=None,
         # Clients send octet-stream for JSON, or nothing at all.
         strict_content_type=False,
     )

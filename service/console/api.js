@@ -31,15 +31,19 @@ async function refusalOf(response) {
   return new Refusal(response.status, told.code ?? "unknown", told.error ?? response.statusText);
 }
 
-/** GET, or POST where there is a body. */
-export async function call(path, body) {
-  const options = { headers: headers(), cache: "no-store" };
-  if (body !== undefined) {
-    options.method = "POST";
-    options.body = JSON.stringify(body);
+/** Any call, and its answer as it is. `body` is text. */
+export function send(path, method, body, signal) {
+  const options = { method: method.toUpperCase(), headers: headers(), cache: "no-store", signal };
+  if (body !== undefined && body !== null) {
+    options.body = body;
     options.headers["content-type"] = "application/json";
   }
-  const response = await fetch(path, options);
+  return fetch(path, options);
+}
+
+/** GET, or POST where there is a body. */
+export async function call(path, body) {
+  const response = await (body === undefined ? send(path, "get") : send(path, "post", JSON.stringify(body)));
   if (!response.ok) throw await refusalOf(response);
   return response.json();
 }

@@ -1,4 +1,4 @@
-"""The console at `/`: one page, its style, its scripts. Files as they are; there is no build step.
+"""The console at `/` and the calls at `/docs`: pages as files, as they are; there is no build step.
 
 They hold no data, so they need no key: what the page shows it asks of `/v1/…` with the key that its
 reader enters.
@@ -39,6 +39,12 @@ _HEADERS: Final = {
 async def page() -> FileResponse:
     """The page."""
     return _file(_FOLDER / "index.html")
+
+
+@router.get("/docs")
+async def reference() -> FileResponse:
+    """What each call takes; made of `/openapi.json` where it is read."""
+    return _file(_FOLDER / "reference.html")
 
 
 @router.get("/console/{path:path}")

@@ -286,3 +286,21 @@ def test_a_page_that_is_left_no_longer_listens(service: Running, reader: Reader)
     assert service.app.state.feed.listeners == 1
     reader.page.goto("about:blank")
     wait_until(lambda: service.app.state.feed.listeners == 0, "nobody listens")
+
+
+def test_calls_are_read_and_sent_where_they_are_described(service: Running, reader: Reader) -> None:
+    reader.page.goto(f"http://127.0.0.1:{service.port}/docs")
+    reader.page.click("summary:has-text('POST /v1/actions')")
+    call = reader.page.locator("details[open]")
+    assert "observations (required)" in call.inner_text()
+    call.locator("button").click()
+    reader.wait_for_text("details[open] pre", '"source":"model"')
+    assert call.locator("pre").inner_text().startswith("200\n")
+    reader.page.click("summary:has-text('POST /v1/policies/{policy}/pin')")
+    pin = reader.page.locator("details[open]").last
+    pin.locator("input").fill("cartpole")
+    pin.locator("textarea").fill('{"why": "to see"}')
+    pin.locator("button").click()
+    pin.locator("pre", has_text="200").wait_for()
+    assert service.client.get("/v1/policies/cartpole").json()["source"] == "heuristic"
+    assert reader.complaints == []

@@ -26,7 +26,7 @@ def policy_of(header: str) -> dict[str, str]:
     return {name: value for name, _, value in (x.strip().partition(" ") for x in header.split(";"))}
 
 
-@pytest.mark.parametrize("path", ["/", "/console/app.js", "/console/style.css"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/console/app.js", "/console/style.css"])
 def test_the_page_may_run_only_what_it_came_with(service: Running, path: str) -> None:
     for client in (service.client, service.plain):
         headers = client.get(path).headers
@@ -37,10 +37,12 @@ def test_the_page_may_run_only_what_it_came_with(service: Running, path: str) ->
         assert headers["x-content-type-options"] == "nosniff"
 
 
-def test_every_file_the_page_names_is_served_with_its_type(service: Running) -> None:
-    page = service.client.get("/")
-    assert page.headers["content-type"] == "text/html; charset=utf-8"
-    named = re.findall(r'(?:src|href)="(console/[^"]+)"', page.text)
+def test_every_file_the_pages_name_is_served_with_its_type(service: Running) -> None:
+    named = []
+    for page in ("/", "/docs"):
+        found = service.client.get(page)
+        assert found.headers["content-type"] == "text/html; charset=utf-8"
+        named += re.findall(r'(?:src|href)="(console/[^"]+)"', found.text)
     modules = list(FOLDER.rglob("*.js"))
     named += [f"console/{path.relative_to(FOLDER).as_posix()}" for path in modules]
     assert len(named) > 3
@@ -56,6 +58,14 @@ def test_every_file_the_page_names_is_served_with_its_type(service: Running) -> 
 def test_no_path_leads_out_of_the_folder(service: Running, path: str) -> None:
     found = service.client.get(f"/console/{path}")
     assert (found.status_code, found.json()["code"]) == (404, "not_found")
+
+
+def test_no_page_is_made_of_what_another_host_has(service: Running) -> None:
+    for page in ("/", "/docs", "/redoc"):
+        found = service.client.get(page)
+        is_html = found.headers["content-type"].startswith("text/html")
+        assert is_html == (page != "/redoc")
+        assert "//" not in found.text
 
 
 def test_nothing_of_ours_names_another_host_or_writes_markup() -> None:
