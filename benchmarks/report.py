@@ -96,6 +96,14 @@ def write_result(
     return path
 
 
+def read_figures(name: str) -> list[Figure]:
+    """What `results/<name>.json` holds; nothing where there is none."""
+    path = RESULTS_FOLDER / f"{name}.json"
+    if not path.exists():
+        return []
+    return [Figure(**each) for each in json.loads(path.read_text())["figures"]]
+
+
 def describe_machine() -> str:
     """Processor, cores that this process may use, memory and system, in words."""
     return (

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import torch
 from prometheus_client import start_http_server
@@ -13,18 +14,23 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp
 
 from contract.bundle import BundleError
+from contract.join import JoinRules
 from dqn_client import Client, ClientError
 from recorder.dataset.build import build
-from recorder.dataset.manifest import DatasetError
+from recorder.dataset.manifest import DatasetBusyError, DatasetError
 from recorder.dataset.store import DatasetStore
 from recorder.settings import RecorderSettings, SettingsError
 from recorder.shards import ShardError
 from retraining.config import RetrainConfig
 from retraining.cycle import Cycle
 from retraining.metrics import RetrainingMetrics
-from retraining.state import CycleError
+from retraining.state import CycleError, HeldError
 
 _LOOK_SECONDS = 30.0
+_BUSY_SECONDS = 600.0
+_LOOK_AGAIN_SECONDS = 1.0
+_AUTOGROUP = Path("/proc/self/autogroup")
+"""Niceness of the session, on kernels that have it."""
 _FOR_NOW = (BundleError, ClientError, CycleError, DatasetError, ShardError, OSError)
 """What a later try may not meet: the cycle stays where it was."""
 
@@ -47,10 +53,7 @@ def main(arguments: Sequence[str]) -> int:
         start_http_server(config.metrics_port, config.metrics_host, metrics.registry)
 
     def refresh() -> None:
-        shards = config.data / "shards"
-        if shards.exists():
-            store = DatasetStore(config.data / "datasets")
-            build(shards, store, config.policy, time.time(), settings.join_rules)
+        build_when_free(config, settings.join_rules)
 
     with Client(config.server, key, timeout_seconds=120.0) as client:
         cycle = Cycle(config, client, time.time, time.sleep, print, metrics.show_stage)
@@ -61,11 +64,36 @@ def main(arguments: Sequence[str]) -> int:
     return status
 
 
+def build_when_free(config: RetrainConfig, rules: JoinRules) -> None:
+    """Build what was sealed, once the recorder that builds it every hour is done.
+
+    Raises:
+        ShardError: A shard is damaged.
+        DatasetError: The dataset is, or another process has written it for too long.
+    """
+    shards, store = config.data / "shards", DatasetStore(config.data / "datasets")
+    if not shards.exists():
+        return
+    until = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            build(shards, store, config.policy, time.time(), rules)
+        except DatasetBusyError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_LOOK_AGAIN_SECONDS)
+        else:
+            return
+
+
 def run_once(cycle: Cycle, metrics: RetrainingMetrics, refresh: Callable[[], None]) -> int:
     """Build what was sealed and run one cycle; 1 where it could not go on for now."""
     try:
         refresh()
         state = cycle.run()
+    except HeldError as error:
+        print(error)
+        return 0
     except _FOR_NOW as error:
         print(f"dqn retrain: {error}", file=sys.stderr)
         metrics.show_failure()
@@ -96,3 +124,12 @@ def stand_back(memory_bytes: int) -> None:
     if sys.platform == "linux":
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+        _lower_session()
+
+
+def _lower_session() -> None:
+    # Where the kernel groups processes by session, all of the above counts within one alone. What
+    # else was started from somebody's shell is left as it is.
+    if os.getsid(0) == os.getpid():
+        with suppress(OSError):
+            _AUTOGROUP.write_text("19")

@@ -27,7 +27,7 @@ from retraining.operator import Operator
 from retraining.pictures import draw_learning, draw_verdict
 from retraining.report import render_report
 from retraining.sources import Sources
-from retraining.state import CycleError, CycleState, Stage, only_cycle, read_states, write_state
+from retraining.state import CycleState, HeldError, Stage, only_cycle, read_states, write_state
 from retraining.versions import exported_version, network_sha256, remove_expired
 from training.checkpoint import Checkpoint
 from training.evaluate import evaluate_checkpoint
@@ -81,8 +81,8 @@ class Cycle:
         """Go on with the cycle that was cut off, or begin one; None where there is too little new.
 
         Raises:
-            CycleError: It cannot go on now; what is done stays done.
-            ClientError: Likewise, the service did not answer or refused.
+            HeldError: A trial is under way, or the policy is frozen.
+            CycleError, ClientError: It cannot go on now; what is done stays done.
         """
         with only_cycle(self._config.folder):
             states = read_states(self._config.folder)
@@ -112,7 +112,7 @@ class Cycle:
     def _begin(self, states: list[CycleState]) -> CycleState | None:
         stands = self._operator.stands()
         if stands["canary"] is not None:
-            raise CycleError(
+            raise HeldError(
                 f"version {stands['canary']} of {self._config.policy} is on trial: a cycle begins "
                 "once it is over"
             )

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from dqn_client import Client
-from retraining.state import CycleError, CycleState
+from retraining.state import CycleError, CycleState, HeldError
 
 _ALIASES = ("stable", "canary", "shadow", "previous", "registered")
 
@@ -19,12 +19,13 @@ class Operator:
         """Aliases as the service has them.
 
         Raises:
-            CycleError: The policy is frozen, or has no stable version.
+            HeldError: The policy is frozen.
+            CycleError: It has no stable version.
             ClientError: The service refused, or could not be reached.
         """
         stands = self._rollout()
         if stands["frozen"]:
-            raise CycleError(f"{self._policy} is frozen: retraining waits for `unfreeze`")
+            raise HeldError(f"{self._policy} is frozen: retraining waits for `unfreeze`")
         if stands["stable"] is None:
             raise CycleError(f"{self._policy} has no stable version to learn on from")
         return stands

@@ -32,6 +32,10 @@ class CycleError(Exception):
     """A cycle cannot run: another one does, or what it needs is missing."""
 
 
+class HeldError(CycleError):
+    """A trial or a person holds it: it runs afterwards, and nothing has failed."""
+
+
 class CycleState(Record):
     """One cycle of one policy."""
 

@@ -1,17 +1,28 @@
-"""`python -m benchmarks.retraining`: what is learned from a log, and whether the gate is right."""
+"""`python -m benchmarks.retraining`: what is learned from a log, and whether the gate is right.
+
+And what comes of both, cycle after cycle; what a cycle costs a service beside it; and d3rlpy on the
+same logs. With `--write` each part that is measured takes the place of what the result file said of
+it, as soon as it is done.
+"""
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
 import torch
 
-from benchmarks.report import Figure, print_figures, write_result
+from benchmarks.report import Figure, print_figures, read_figures, write_result
+from benchmarks.retraining.beside import QUICK_TURNS, TURNS, measure_beside
+from benchmarks.retraining.cycle_figures import cycle_figures
+from benchmarks.retraining.cycles import CYCLES, QUICK_CYCLES, CycleSizes, run_cycles
+from benchmarks.retraining.rival import D3RLPY, RIVAL_UPDATES, measure_rival
 from benchmarks.retraining.studies import (
     Judged,
     Learned,
@@ -21,11 +32,16 @@ from benchmarks.retraining.studies import (
     rank_correlation,
     regret,
 )
+from benchmarks.training.rivals.environments import ENVIRONMENTS, install
 from retraining.fitted_q import FittedQConfig
 from retraining.gate import GateLimits
 from training.offline import OfflineConfig
 
-PARTS: Final = ("learning", "gate")
+PARTS: Final = ("learning", "gate", "cycles", "beside", "rival")
+_OF_A_TASK: Final = ("learning", "gate")
+"""Parts that are measured once a task, each for itself."""
+_COMMAND: Final = ("python", "-m", "benchmarks.retraining", "--write")
+_PACKAGES: Final = ("torch", "numpy", "gymnasium", "onnxruntime", "redis")
 _RIVAL: Final = "d3rlpy 2.8.1, another log of return 44.6: Double DQN 353, CQL 59, BC 47 at 10k"
 
 
@@ -145,35 +161,77 @@ def main(arguments: Sequence[str]) -> int:
     """Run the benchmark; 1 if a goal is not met."""
     options = _parse(arguments)
     torch.set_num_threads(1)
-    sizes = QUICK if options.quick else WHOLE._replace(log_steps=options.log_steps)
-    task = TASKS[options.preset]
-    num_seeds = 1 if options.quick else options.seeds or task.seeds
-    num_logs = 1 if options.quick else options.gate_logs or task.gate_logs
+    # Else servers would outlive a drill that is told to end.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    measures: dict[str, Callable[[Path], list[Figure]]] = {
+        "learning": lambda out: _learning(options, out),
+        "gate": lambda out: _gate(options, out),
+        "cycles": lambda out: cycle_figures(
+            run_cycles(out / "cycles" if options.quick else options.folder, _cycle_sizes(options))
+        ),
+        "beside": lambda out: measure_beside(out, QUICK_TURNS if options.quick else TURNS),
+        "rival": lambda out: _rival(options, out),
+    }
     figures: list[Figure] = []
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder)
-        if "learning" in options.parts:
-            start = time.process_time()
-            results = [
-                learn_study(task.preset, seed, task.half_trained, sizes, out / str(seed))
-                for seed in range(num_seeds)
+    for part in options.parts:
+        with tempfile.TemporaryDirectory() as folder:
+            measured = [
+                replace(each, figure=f"{part}, {each.figure}")
+                for each in measures[part](Path(folder))
             ]
-            figures += learning_figures(task, results, time.process_time() - start)
-        if "gate" in options.parts:
-            start = time.process_time()
-            judged = [
-                each
-                for seed in range(num_logs)
-                for each in gate_study(
-                    task.preset, 1_000 + seed, task.judged_against, sizes, out / f"gate-{seed}"
-                )
-            ]
-            figures += gate_figures(task, judged, time.process_time() - start)
+        figures += measured
+        if options.write and not options.quick:
+            title = f"{part}, {options.preset}:" if part in _OF_A_TASK else f"{part}, "
+            together = merged(read_figures("retraining"), title, measured)
+            print("written to", write_result("retraining", _COMMAND, _PACKAGES, together))
     print_figures("retraining", figures)
-    if options.write and not options.quick:
-        command = ["python", "-m", "benchmarks.retraining", *arguments]
-        print("written to", write_result("retraining", command, ("torch", "numpy"), figures))
     return 0 if options.quick or all(figure.met is not False for figure in figures) else 1
+
+
+def merged(written: Sequence[Figure], title: str, measured: Sequence[Figure]) -> list[Figure]:
+    """What is written, with the figures whose names begin with a title measured anew."""
+    others = [each for each in written if not each.figure.startswith(title)]
+    return sorted([*others, *measured], key=lambda each: PARTS.index(each.figure.split(",")[0]))
+
+
+def _learning(options: argparse.Namespace, out: Path) -> list[Figure]:
+    task, sizes = TASKS[options.preset], _sizes(options)
+    num_seeds = 1 if options.quick else options.seeds or task.seeds
+    start = time.process_time()
+    results = [
+        learn_study(task.preset, seed, task.half_trained, sizes, out / str(seed))
+        for seed in range(num_seeds)
+    ]
+    return learning_figures(task, results, time.process_time() - start)
+
+
+def _gate(options: argparse.Namespace, out: Path) -> list[Figure]:
+    task, sizes = TASKS[options.preset], _sizes(options)
+    num_logs = 1 if options.quick else options.gate_logs or task.gate_logs
+    start = time.process_time()
+    judged = [
+        each
+        for seed in range(num_logs)
+        for each in gate_study(
+            task.preset, 1_000 + seed, task.judged_against, sizes, out / str(seed)
+        )
+    ]
+    return gate_figures(task, judged, time.process_time() - start)
+
+
+def _rival(options: argparse.Namespace, out: Path) -> list[Figure]:
+    install(D3RLPY)
+    seeds = range(1 if options.quick else options.seeds or 3)
+    updates = 200 if options.quick else RIVAL_UPDATES
+    return measure_rival(seeds, CARTPOLE.half_trained, _sizes(options), updates, out)
+
+
+def _sizes(options: argparse.Namespace) -> Sizes:
+    return QUICK if options.quick else WHOLE._replace(log_steps=options.log_steps)
+
+
+def _cycle_sizes(options: argparse.Namespace) -> CycleSizes:
+    return QUICK_CYCLES if options.quick else CYCLES
 
 
 def _gap_closed(task: Task, behaviour: float, found: float) -> float:
@@ -187,6 +245,12 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, help="seeds; the task's own number where not given")
     parser.add_argument("--gate-logs", type=int, help="logs of the gate's study; likewise")
     parser.add_argument("--log-steps", type=int, default=WHOLE.log_steps, help="of each log")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=ENVIRONMENTS / "retraining-cycles",
+        help="where the cycles are; a drill that was cut off goes on there",
+    )
     parser.add_argument("--quick", action="store_true", help="only show that all of it still runs")
     parser.add_argument("--write", action="store_true", help="keep the result file")
     return parser.parse_args(arguments)

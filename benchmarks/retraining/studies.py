@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.retraining.logs import Mediocre, half_trained, log_of, true_return
+from retraining.dynamics import DynamicsConfig
 from retraining.fitted_q import FittedQConfig
 from retraining.gate import Decision, Gate, GateLimits
 from retraining.importance import returns_spread
@@ -32,6 +33,7 @@ class Sizes(NamedTuple):
     evaluation_episodes: int
     corruptions: int
     """Of each snapshot, of growing strength."""
+    dynamics: DynamicsConfig = DynamicsConfig()
 
 
 class Learned(NamedTuple):
@@ -59,7 +61,7 @@ def learn_study(preset: str, seed: int, target_return: float, sizes: Sizes, out:
     returns: dict[Method, float] = {}
     methods: tuple[Method, ...] = ("conservative", "plain", "cloning")
     for method in methods:
-        network = _learn(policy, log, method, sizes, seed)
+        network = learn(policy, log, method, sizes, seed)
         returns[method] = true_return(network, policy.config, sizes.evaluation_episodes, seed)
     return Learned(behaviour, returns)
 
@@ -80,7 +82,9 @@ def gate_study(
         for number in range(sizes.corruptions)
     ]
     discount = policy.config.discount
-    gate = Gate(held_out, policy.network, discount, sizes.fitted, sizes.limits, seed)
+    gate = Gate(
+        held_out, policy.network, discount, sizes.fitted, sizes.dynamics, sizes.limits, seed
+    )
     episodes = sizes.evaluation_episodes
     current = true_return(policy.network, policy.config, episodes, seed)
     return [
@@ -109,13 +113,22 @@ def regret(judged: Sequence[Judged]) -> float:
     return max(each.true_return for each in judged) - taken.true_return
 
 
-def _learn(policy: Mediocre, log: LoggedSteps, method: Method, sizes: Sizes, seed: int) -> QNetwork:
+def learn(policy: Mediocre, log: LoggedSteps, method: Method, sizes: Sizes, seed: int) -> QNetwork:
+    """What a method makes of a log: of the conservative one's candidates what the gate chooses."""
     candidates = _candidates(policy, log, method, sizes, seed)
     if not candidates:
         return policy.network
     if method != "conservative":
         return candidates[-1].network
-    gate = Gate(log, policy.network, policy.config.discount, sizes.fitted, sizes.limits, seed)
+    gate = Gate(
+        log,
+        policy.network,
+        policy.config.discount,
+        sizes.fitted,
+        sizes.dynamics,
+        sizes.limits,
+        seed,
+    )
     bounds = gate.lower_bounds([each.network for each in candidates])
     if max(bounds) < 0:
         # Nothing is better for sure: nothing is shipped.

@@ -16,6 +16,10 @@ class DatasetError(Exception):
     """A dataset, or a part of one, is missing or is not what was sealed."""
 
 
+class DatasetBusyError(DatasetError):
+    """Another process writes the dataset just now."""
+
+
 class SourceShard(Fact):
     """A raw shard that was read to make a part."""
 

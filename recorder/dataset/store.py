@@ -19,7 +19,12 @@ from uuid import uuid4
 import fsspec
 
 from contract.files import make_directory, replace_file, sync_directory, write_synced
-from recorder.dataset.manifest import MANIFEST_FILE, DatasetError, PartManifest
+from recorder.dataset.manifest import (
+    MANIFEST_FILE,
+    DatasetBusyError,
+    DatasetError,
+    PartManifest,
+)
 
 _PARTS: Final = "parts"
 
@@ -95,7 +100,7 @@ class DatasetStore:
         """Keep other writers of a policy's parts out; only where the store is a local folder.
 
         Raises:
-            DatasetError: There is one.
+            DatasetBusyError: There is one.
         """
         if not self._is_local:
             yield
@@ -106,7 +111,9 @@ class DatasetStore:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise DatasetError(f"{policy}: its dataset is being written by another") from None
+                raise DatasetBusyError(
+                    f"{policy}: its dataset is being written by another"
+                ) from None
             yield
 
     def read(self, name: str) -> bytes | None:
