@@ -17,6 +17,7 @@ import torch
 
 _FIRST_SEED = 1_000_000
 _HIDDEN = [64, 64]
+_TARGET_UPDATES = 200
 _METHODS = {
     "cql": d3rlpy.algos.DiscreteCQLConfig,
     "double": d3rlpy.algos.DoubleDQNConfig,
@@ -47,7 +48,12 @@ def main() -> None:
         scale = float(np.abs(columns["rewards"]).max())
     encoder = d3rlpy.models.encoders.VectorEncoderFactory(_HIDDEN)
     config = _METHODS[options.method](
-        learning_rate=1e-3, batch_size=128, gamma=options.discount, encoder_factory=encoder
+        learning_rate=1e-3,
+        batch_size=128,
+        gamma=options.discount,
+        # The default, 8,000, would copy once in 10,000 updates.
+        target_update_interval=_TARGET_UPDATES,
+        encoder_factory=encoder,
     )
     algorithm = config.create(device=False)
     cpu_seconds, wall_seconds = _fit(algorithm, dataset, options.updates)
