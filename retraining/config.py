@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
 
+from retraining.dynamics import DynamicsConfig
 from retraining.fitted_q import FittedQConfig
 from retraining.gate import GateLimits
 from training.config import Flags
@@ -108,8 +109,11 @@ class RetrainConfig(Flags):
     offline: OfflineConfig = OfflineConfig()
     """How candidates are learned."""
 
+    dynamics: DynamicsConfig = DynamicsConfig()
+    """How a model of the environment is learned, in which they are played."""
+
     fitted: FittedQConfig = FittedQConfig()
-    """How their values are estimated."""
+    """How their values are estimated where no model can be believed."""
 
     limits: GateLimits = GateLimits()
     """What they are held to."""

@@ -10,25 +10,26 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from contract.declaration import Record
-from retraining.fitted_q import Fit, FittedQConfig, Policy, fit, standard_error
+from retraining.dynamics import DynamicsConfig
+from retraining.estimates import Basis, Estimate, Estimator
+from retraining.fitted_q import FittedQConfig
+from retraining.fitted_values import FittedValues, opinion_on
+from retraining.imagined import ImaginedReturns, can_be_imagined, horizon_of, written_by
 from retraining.importance import (
     MIN_EFFECTIVE_EPISODES,
-    discounted_returns,
+    SecondOpinion,
     is_usable,
-    pad_episodes,
-    second_opinion,
     whole_episodes,
 )
-from retraining.inputs import feature_inputs, observation_inputs
-from retraining.policies import as_logged, policy_of
+from retraining.policies import policy_of
 from training.network import QNetwork
 from training.offline_log import LoggedSteps
 
 Decision = Literal["pass", "block", "inconclusive"]
+Method = Literal["played in a model", "fitted Q"]
 
 _ONE_SIDED_95 = 1.645
 
@@ -49,14 +50,17 @@ class GateLimits(Record):
     least_propensity: float = Field(default=0.002, ge=0, le=1)
     """Below it an action counts as not tried."""
     widened_below_episodes: int = Field(default=1_000, ge=0)
-    """A bootstrap of fewer episodes covers too little: its spread counts half as much again."""
+    """Values fitted to a bootstrap of fewer episodes cover too little: their spread counts half as
+    much again."""
     least_episodes: int = Field(default=50, ge=2)
     """Whole episodes without which nothing is concluded."""
 
 
 class Evidence(Record):
-    """All figures that a judgement is made of; values are discounted, in the unit of Q-values."""
+    """All figures that a judgement is made of, in the unit of rewards as they are learned from."""
 
+    method: Method = "fitted Q"
+    """Returns of episodes played in a model are not discounted, fitted values are."""
     num_episodes: int
     """Whole ones."""
     logged_return: float
@@ -73,6 +77,8 @@ class Evidence(Record):
     """One-sided, 95 %."""
     disagreement: float
     """Share of steps on which candidate and current policy differ."""
+    left_share: float = 0.0
+    """Of the candidate's played episodes, those that left what was logged."""
     unsupported_share: float
     effective_episodes: float | None
     """None where weights cannot be of use: then there is no second opinion."""
@@ -89,50 +95,61 @@ class Verdict(Record):
 
 
 class Gate:
-    """Judges candidates on one log; the current policy is fitted once, when it is made."""
+    """Judges candidates on one log; what does not depend on them is estimated once.
+
+    Policies are played in a model of the environment where what acted returns in it what the log
+    says; elsewhere their values are fitted.
+
+    Args:
+        log: N steps.
+        current: The policy that is served.
+        discount: Per step.
+        fitted: How values are fitted.
+        dynamics: How a model is learned.
+        limits: What candidates are held to.
+        seed: Of all draws.
+
+    Raises:
+        ValueError: The log has too few whole episodes.
+    """
 
     def __init__(
         self,
         log: LoggedSteps,
         current: QNetwork,
         discount: float,
-        config: FittedQConfig,
+        fitted: FittedQConfig,
+        dynamics: DynamicsConfig,
         limits: GateLimits,
         seed: int,
     ) -> None:
-        self._log, self._discount, self._config = log, discount, config
-        self._limits, self._seed = limits, seed
+        self._log, self._current, self._discount = log, current, discount
+        self._fitted, self._limits, self._seed = fitted, limits, seed
         self._episodes = whole_episodes(log)
         if len(self._episodes) < limits.least_episodes:
             raise ValueError(
                 f"the log has {len(self._episodes)} whole episodes, expected at least "
                 f"{limits.least_episodes} to judge by"
             )
-        self._returns = discounted_returns(log, self._episodes, discount)
-        counted = log.weights[[rows[0] for rows in self._episodes]]
-        self._logged_return = float(np.average(self._returns, weights=counted))
-        self._possible = possible_returns(log.rewards, discount)
-        is_vector = log.observations.ndim == 2
-        self._inputs = observation_inputs(log) if is_vector else feature_inputs(current, log)
-        self._current = policy_of(current, log)
-        behaviour = as_logged(log, self._current)
-        self._fitted = self._fit([behaviour, self._current])
+        self._acts = policy_of(current, log)
+        imagined = self._imagine(dynamics)
+        self._method: Method = "fitted Q" if imagined is None else "played in a model"
+        self._estimator: Estimator = imagined or FittedValues(
+            log, self._episodes, current, discount, fitted, seed
+        )
 
     @property
-    def return_range(self) -> float:
-        """What shares are of: the spread of the logged returns, or a tenth of their mean."""
-        return max(float(np.ptp(self._returns)), 0.1 * abs(float(self._returns.mean())))
+    def basis(self) -> Basis:
+        """What estimates are held against."""
+        return self._estimator.basis
 
     def lower_bounds(self, candidates: Sequence[QNetwork]) -> list[float]:
         """Of each candidate's advantage; minus infinity for estimates that cannot be."""
-        fitted = self._fit([policy_of(candidate, self._log) for candidate in candidates])
-        lowest, highest = self._possible
-        bounds = []
-        for values in fitted.values:
-            is_possible = lowest <= values.mean() <= highest
-            bound = self._lower_bound(values - self._fitted.values[1])
-            bounds.append(bound if is_possible else -np.inf)
-        return bounds
+        lowest, highest = self.basis.lowest_possible, self.basis.highest_possible
+        return [
+            self._lower_bound(found) if lowest <= found.value <= highest else -np.inf
+            for found in self._estimator.estimate(candidates)
+        ]
 
     def judge(self, candidate: QNetwork) -> Verdict:
         """All figures of one candidate, and what follows from them."""
@@ -140,68 +157,67 @@ class Gate:
         return verdict
 
     def judge_all(self, candidates: Sequence[QNetwork]) -> list[Verdict]:
-        """The same of several, which are fitted together; each verdict is as if it were alone."""
-        policies = [policy_of(candidate, self._log) for candidate in candidates]
-        fitted = self._fit(policies)
+        """The same of several; each verdict is as if it were alone."""
         verdicts = []
-        for number, policy in enumerate(policies):
-            evidence = self._gather(policy, Fit(*(values[number] for values in fitted)))
+        estimates = self._estimator.estimate(candidates)
+        for candidate, estimate in zip(candidates, estimates, strict=True):
+            evidence = self._gather(candidate, estimate)
             decision, sentence = decide(evidence, self._limits)
             verdicts.append(Verdict(decision=decision, sentence=sentence, evidence=evidence))
         return verdicts
 
-    def _fit(self, policies: list[Policy]) -> Fit:
-        scale = max(float(np.abs(self._returns).max()), 1e-6)
-        return fit(
-            self._log, self._inputs, policies, self._discount, scale, self._config, self._seed
-        )
+    def _imagine(self, config: DynamicsConfig) -> ImaginedReturns | None:
+        """None where no model can be learned, or what acted returns something else in it."""
+        log, limits = self._log, self._limits
+        if not can_be_imagined(log):
+            return None
+        own = written_by(log, self._episodes, self._acts)
+        if len(own) < limits.least_episodes:
+            return None
+        horizon = horizon_of(log, self._episodes, self._discount)
+        found = ImaginedReturns(log, own, self._current, horizon, config, self._seed)
+        missed, allowed = _missed(found.basis, limits)
+        return found if missed <= allowed else None
 
-    def _lower_bound(self, differences: npt.NDArray[np.float64]) -> float:
+    def _lower_bound(self, estimate: Estimate) -> float:
         is_narrow = len(self._episodes) < self._limits.widened_below_episodes
-        widening = 1.5 if is_narrow else 1.0
-        return float(differences.mean()) - widening * _ONE_SIDED_95 * standard_error(differences)
+        widening = 1.5 if is_narrow and self._method == "fitted Q" else 1.0
+        return estimate.advantage - widening * _ONE_SIDED_95 * estimate.standard_error
 
-    def _gather(self, policy: Policy, fitted: Fit) -> Evidence:
-        """Of one policy, whose fit has lost its first axis."""
-        behaviour, current = self._fitted.values
-        candidate = fitted.values
-        disagreement = float(np.mean(policy.actions != self._current.actions))
+    def _gather(self, candidate: QNetwork, estimate: Estimate) -> Evidence:
+        policy = policy_of(candidate, self._log)
+        disagreement = float(np.mean(policy.actions != self._acts.actions))
         rows = np.arange(len(policy.actions))
         probabilities = self._log.behaviour_probabilities[rows, policy.actions]
-        epsilon = float(np.median(self._log.behaviour_probabilities.min(axis=1)))
-        epsilon *= self._log.legal_actions.shape[1]
-        opinion = None
-        horizon = len(self._log.actions) / max(len(self._episodes), 1)
-        if is_usable(
-            disagreement, epsilon, self._log.legal_actions.shape[1], horizon, len(self._episodes)
-        ):
-            padded = pad_episodes(
-                self._log,
-                self._episodes,
-                policy.actions,
-                fitted.row_values,
-                fitted.policy_values,
-            )
-            found = second_opinion(padded, self._discount)
-            opinion = found if found.effective_episodes >= MIN_EFFECTIVE_EPISODES else None
+        opinion = self._opinion(candidate, disagreement)
         return Evidence(
+            **self.basis._asdict(),
+            method=self._method,
             num_episodes=len(self._episodes),
-            logged_return=self._logged_return,
-            logged_standard_error=float(self._returns.std(ddof=1) / len(self._returns) ** 0.5),
-            return_range=self.return_range,
-            lowest_possible=self._possible[0],
-            highest_possible=self._possible[1],
-            behaviour_estimate=float(behaviour.mean()),
-            current_estimate=float(current.mean()),
-            candidate_estimate=float(candidate.mean()),
-            advantage=float((candidate - current).mean()),
-            advantage_lower_bound=self._lower_bound(candidate - current),
+            candidate_estimate=estimate.value,
+            advantage=estimate.advantage,
+            advantage_lower_bound=self._lower_bound(estimate),
             disagreement=disagreement,
+            left_share=estimate.left_share,
             unsupported_share=float(np.mean(probabilities < self._limits.least_propensity)),
             effective_episodes=None if opinion is None else opinion.effective_episodes,
             weighted_importance=None if opinion is None else opinion.weighted,
             doubly_robust=None if opinion is None else opinion.doubly_robust,
         )
+
+    def _opinion(self, candidate: QNetwork, disagreement: float) -> SecondOpinion | None:
+        """None where weights are of no use."""
+        log, episodes = self._log, self._episodes
+        num_actions = log.legal_actions.shape[1]
+        epsilon = float(np.median(log.behaviour_probabilities.min(axis=1))) * num_actions
+        horizon = len(log.actions) / len(episodes)
+        if not is_usable(disagreement, epsilon, num_actions, horizon, len(episodes)):
+            return None
+        discounts = self._discount, self._discount if self._method == "fitted Q" else 1.0
+        found = opinion_on(
+            candidate, log, episodes, self._current, discounts, self._fitted, self._seed
+        )
+        return found if found.effective_episodes >= MIN_EFFECTIVE_EPISODES else None
 
 
 def decide(evidence: Evidence, limits: GateLimits) -> tuple[Decision, str]:
@@ -209,7 +225,7 @@ def decide(evidence: Evidence, limits: GateLimits) -> tuple[Decision, str]:
     spread = evidence.return_range
     figures = (
         f"its advantage is {evidence.advantage:.3g}, at least {evidence.advantage_lower_bound:.3g} "
-        f"with 95 % confidence, where logged returns span {spread:.3g}"
+        f"with 95 % confidence, where logged returns span {spread:.3g} ({evidence.method})"
     )
     lowest, highest = evidence.lowest_possible, evidence.highest_possible
     estimates = (
@@ -222,10 +238,7 @@ def decide(evidence: Evidence, limits: GateLimits) -> tuple[Decision, str]:
             f"estimates reach from {min(estimates):.3g} to {max(estimates):.3g}, while rewards "
             f"allow returns from {lowest:.3g} to {highest:.3g}: they say nothing"
         )
-    missed = abs(evidence.behaviour_estimate - evidence.logged_return)
-    allowed = max(
-        limits.self_check_share * abs(evidence.logged_return), 2 * evidence.logged_standard_error
-    )
+    missed, allowed = _missed(evidence, limits)
     if missed > allowed:
         return "inconclusive", (
             f"the estimate of what acted is {evidence.behaviour_estimate:.3g} and its logged "
@@ -245,21 +258,16 @@ def decide(evidence: Evidence, limits: GateLimits) -> tuple[Decision, str]:
         differs = abs(evidence.doubly_robust - evidence.candidate_estimate)
         if differs > limits.opinion_share * spread:
             return "inconclusive", (
-                f"the doubly robust estimate is {evidence.doubly_robust:.3g}, the fitted one "
+                f"the doubly robust estimate is {evidence.doubly_robust:.3g}, the other one "
                 f"{evidence.candidate_estimate:.3g}: two methods disagree by {differs:.3g}"
             )
     return "pass", f"the candidate is better than the current policy: {figures}"
 
 
-def possible_returns(rewards: npt.NDArray[np.float32], discount: float) -> tuple[float, float]:
-    """The lowest and highest discounted return of one step or more, with a margin of 2 %.
-
-    A better policy may live longer than any that was logged, so that only the discount bounds how
-    much may come together.
-    """
-    sums = np.array([1.0, 1 / (1 - discount)])
-    lowest = float((float(rewards.min()) * sums).min())
-    highest = float((float(rewards.max()) * sums).max())
-    # An estimator may err a little at the end of the range, where the best policies are.
-    margin = 0.02 * max(abs(lowest), abs(highest))
-    return lowest - margin, highest + margin
+def _missed(found: Basis | Evidence, limits: GateLimits) -> tuple[float, float]:
+    """By how much the estimate of what acted misses what the log says, and by how much it may."""
+    missed = abs(found.behaviour_estimate - found.logged_return)
+    allowed = max(
+        limits.self_check_share * abs(found.logged_return), 2 * found.logged_standard_error
+    )
+    return missed, allowed

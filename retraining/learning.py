@@ -71,7 +71,15 @@ def learn_candidate(
     if not learned.candidates or here.rank > 0:
         return Found((), diverged, None)
 
-    gate = Gate(learned_from, parent.network, discount, config.fitted, config.limits, seed=2 * seed)
+    gate = Gate(
+        learned_from,
+        parent.network,
+        discount,
+        config.fitted,
+        config.dynamics,
+        config.limits,
+        seed=2 * seed,
+    )
     bounds = gate.lower_bounds([each.network for each in learned.candidates])
     told = tuple(
         (each.alpha, each.updates, bound if np.isfinite(bound) else None)
@@ -95,6 +103,7 @@ def judge(
         parent.network,
         parent.metadata.discount,
         config.fitted,
+        config.dynamics,
         config.limits,
         seed=2 * seed + 1,
     )

@@ -63,7 +63,7 @@ def draw_verdict(state: CycleState) -> str | None:
         )
         parts.append(_text(8, top + height / 2 + 4, name, "#000"))
         parts.append(_text(end + 4, top + height / 2 + 4, f"{value:.3g}", "#000"))
-    return _picture(f"Discounted return: {state.verdict.decision}", parts)
+    return _picture(f"Return, {found.method}: {state.verdict.decision}", parts)
 
 
 class _Axis:

@@ -58,7 +58,7 @@ def _verdict(state: CycleState) -> str:
     if state.verdict is None:
         return ""
     rows = [
-        (name.replace("_", " "), "none" if value is None else f"{value:.4g}")
+        (name.replace("_", " "), _told(value))
         for name, value in state.verdict.evidence.model_dump().items()
     ]
     rows += [
@@ -67,6 +67,12 @@ def _verdict(state: CycleState) -> str:
     ]
     told = f"**{state.verdict.decision}**: {state.verdict.sentence}"
     return f"## Verdict\n\n{told}\n\n![Estimates](verdict.svg)\n\n{_table(rows)}"
+
+
+def _told(value: float | str | None) -> str:
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else f"{value:.4g}"
 
 
 def _table(rows: list[tuple[str, str | None]] | list[tuple[str, str]]) -> str:

@@ -13,6 +13,7 @@ from exporter.export import export
 from recorder.dataset.build import build
 from recorder.dataset.store import DatasetStore
 from retraining.config import RetrainConfig
+from retraining.dynamics import DynamicsConfig
 from retraining.fitted_q import FittedQConfig
 from retraining.gate import GateLimits
 from tests.builders import POLICY, decision_batch, outcome
@@ -125,6 +126,9 @@ def config(data: Path, **changes: Any) -> RetrainConfig:
         "profile_observations": 1,
         "floor_episodes": 2,
         "offline": OfflineConfig(alphas=(0.5,), updates=60, candidate_updates=(30,), batch_size=32),
+        "dynamics": DynamicsConfig(
+            members=2, updates=100, batch_size=64, hidden_size=16, starts=20
+        ),
         "fitted": FittedQConfig(
             draws=2,
             starts=2,

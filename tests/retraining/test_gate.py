@@ -3,6 +3,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from retraining.dynamics import DynamicsConfig
+from retraining.estimates import possible_returns
 from retraining.fitted_q import FittedQConfig
 from retraining.gate import (
     Decision,
@@ -10,7 +12,6 @@ from retraining.gate import (
     Gate,
     GateLimits,
     decide,
-    possible_returns,
 )
 from retraining.policies import as_logged, policy_of
 from tests.retraining.walks import STEPS, walk_log, walker
@@ -24,6 +25,10 @@ CONFIG = FittedQConfig(
     learning_rate=0.01,
     target_blend=0.05,
     n_step=3,
+)
+
+MODEL = DynamicsConfig(
+    members=3, updates=600, batch_size=64, hidden_size=16, learning_rate=0.01, starts=20
 )
 
 
@@ -83,7 +88,7 @@ def test_each_figure_decides_at_its_limit(
 def gate() -> Gate:
     """The current policy does 1 in three of six cells, and explores in 3 steps of 10."""
     log = walk_log(300, 0.3, np.random.default_rng(0))
-    return Gate(log, walker(3.0), 0.9, CONFIG, GateLimits(least_episodes=50), seed=1)
+    return Gate(log, walker(3.0), 0.9, CONFIG, MODEL, GateLimits(least_episodes=50), seed=1)
 
 
 def test_a_better_policy_passes_a_worse_one_and_the_same_one_do_not(gate: Gate) -> None:
@@ -103,7 +108,7 @@ def test_lower_bounds_are_in_the_order_of_true_returns(gate: Gate) -> None:
 def test_what_the_log_never_tried_is_not_concluded_on() -> None:
     log = walk_log(300, 0.0, np.random.default_rng(0))
     limits = GateLimits(tolerated_share=100.0, least_gain_share=0.0)
-    gate = Gate(log, walker(3.0), 0.9, CONFIG, limits, seed=1)
+    gate = Gate(log, walker(3.0), 0.9, CONFIG, MODEL, limits, seed=1)
     verdict = gate.judge(walker(5.0))
     # Cells 3 and 4 of six, in which the log holds zeros alone.
     assert verdict.evidence.unsupported_share == pytest.approx(2 / STEPS)
@@ -113,14 +118,14 @@ def test_what_the_log_never_tried_is_not_concluded_on() -> None:
 def test_too_few_episodes_are_refused() -> None:
     log = walk_log(49, 0.3, np.random.default_rng(0))
     with pytest.raises(ValueError, match="49 whole episodes"):
-        Gate(log, walker(3.0), 0.9, CONFIG, GateLimits(), seed=1)
+        Gate(log, walker(3.0), 0.9, CONFIG, MODEL, GateLimits(), seed=1)
 
 
-def test_possible_returns_are_of_one_step_or_of_as_many_as_the_discount_leaves() -> None:
+def test_possible_returns_are_of_one_step_or_of_as_many_as_there_may_be() -> None:
     rewards = np.array([-2.0, 1.0], np.float32)
-    assert possible_returns(rewards, 0.75) == pytest.approx((-8 - 0.16, 4 + 0.16))
+    assert possible_returns(rewards, 4.0) == pytest.approx((-8 - 0.16, 4 + 0.16))
     # Where every step pays, the worst is to end at once.
-    assert possible_returns(np.ones(3, np.float32), 0.75) == pytest.approx((1 - 0.08, 4 + 0.08))
+    assert possible_returns(np.ones(3, np.float32), 4.0) == pytest.approx((1 - 0.08, 4 + 0.08))
 
 
 def test_what_acted_is_followed_and_where_it_is_not_logged_the_current_policy_is() -> None:
