@@ -1,23 +1,23 @@
 """`python -m benchmarks.cost`: server CPU per request with a part on and off, in turns.
 
 `monitoring` is Q-value health, drift and being scraped every 15 s; `metrics` is that and every
-series of serving, shown without a goal; `log` is the decision log. The server without the part is
-the real one with the part's methods taken out (`benchmarks.cost.without`). Both are up together
-and loaded in turns of a few seconds at the same moderate rate.
+series of serving, shown without a goal; `log` is the decision log. One real server has the part's
+methods taken out and put back (`benchmarks.cost.without`), in turns of a second at the same
+moderate rate; each pair is of a server of its own.
 """
 
 import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import fmean, median
 from typing import Final, NamedTuple
 
 from benchmarks.cost.paced import run_paced
 from benchmarks.cost.pairs import NUM_PAIRS, Bound, upper_bound
-from benchmarks.cost.servers import Running, one_row, scraped, server_without, write_armed_policy
+from benchmarks.cost.servers import Running, one_row, scraped, server_with, write_armed_policy
 from benchmarks.report import Figure, print_figures, write_result
 from benchmarks.serving.load import Load
 from benchmarks.serving.rivals.wire import Request
@@ -25,7 +25,7 @@ from benchmarks.serving.rivals.wire import Request
 CPU_GOALS: Final = {"monitoring": 0.02, "metrics": None, "log": 0.05}
 P99_GOALS_MS: Final = {"monitoring": None, "metrics": None, "log": 0.3}
 _WARM_UP_SECONDS: Final = 3.0
-_TURNS: Final = 6
+_TURNS: Final = 16
 """Of each side in a pair; who goes first changes from turn to turn."""
 
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--write", action="store_true", help="write the result file")
     parser.add_argument("--what", nargs="*", choices=sorted(CPU_GOALS), help="only these parts")
     parser.add_argument("--pairs", type=int, choices=NUM_PAIRS, default=10)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of one turn")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of one turn")
     options = parser.parse_args(arguments)
     if options.quick:
         options.pairs, options.seconds = 3, 1.0
@@ -74,28 +74,29 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _measure(part: str, num_pairs: int, seconds: float) -> list[Pair]:
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        running: dict[bool, Running] = {}
-        for is_on in (True, False):
-            data = Path(name) / ("on" if is_on else "off")
-            write_armed_policy(data)
-            server = server_without("nothing" if is_on else part, data)
-            running[is_on] = stack.enter_context(server)
-        request = one_row()
-        for each in running.values():
-            run_paced(each.url, request, _WARM_UP_SECONDS, each.pid)
-        pairs = []
-        for number in range(num_pairs):
+    pairs = []
+    for number in range(num_pairs):
+        pairs.append(_measure_pair(part, seconds))
+        print(f"{part}, pair {number + 1}: {pairs[-1].cpu_share:+.2%} CPU", flush=True)
+    return pairs
+
+
+def _measure_pair(part: str, seconds: float) -> Pair:
+    with tempfile.TemporaryDirectory() as name:
+        data = Path(name)
+        write_armed_policy(data)
+        with server_with(part, data) as running:
+            request = one_row()
+            run_paced(running.url, request, _WARM_UP_SECONDS, running.pid)
             pair = Pair([], [])
             for turn in range(_TURNS):
                 for is_on in (True, False) if turn % 2 else (False, True):
+                    running.switch(is_on=is_on)
                     # About as often as Prometheus does.
                     is_scraped = is_on and part != "log" and turn == 0
-                    load = _load(running[is_on], request, seconds, is_scraped=is_scraped)
+                    load = _load(running, request, seconds, is_scraped=is_scraped)
                     (pair.on if is_on else pair.off).append(load)
-            pairs.append(pair)
-            print(f"{part}, pair {number + 1}: {pairs[-1].cpu_share:+.2%} CPU", flush=True)
-        return pairs
+            return pair
 
 
 def _load(running: Running, request: Request, seconds: float, *, is_scraped: bool) -> Load:

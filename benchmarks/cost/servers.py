@@ -1,7 +1,9 @@
-"""A server with a part taken out, beside one that is whole, over the same armed policy."""
+"""A server with a part that is taken out and put back, over a policy that drift is watched for."""
 
+import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +13,9 @@ import httpx
 import msgspec
 import numpy as np
 
+from benchmarks.cost.without import PUT_BACK, TAKE_OUT
 from benchmarks.serving.policies import observations_of, write_mlp
-from benchmarks.serving.processes import free_port, server_process
+from benchmarks.serving.processes import free_port, process_tree, server_process
 from benchmarks.serving.rivals.wire import Request
 from contract.bundle import read_bundle, write_bundle
 from contract.ledger import LEDGER_FILE, Entry, FileLedger, append_latest
@@ -25,6 +28,8 @@ POLICY: Final = "mlp"
 _ARMED: Final = 3
 _START_SECONDS: Final = 120.0
 _EPISODES, _EPISODE_STEPS = 200, 100
+_SETTLE_SECONDS: Final = 0.3
+"""Longer than the log waits before it commits."""
 
 
 class Running(NamedTuple):
@@ -32,6 +37,12 @@ class Running(NamedTuple):
 
     url: str
     pid: int
+
+    def switch(self, *, is_on: bool) -> None:
+        """Put the part back or take it out, and wait until what was begun is done with."""
+        for pid in process_tree(self.pid):
+            os.kill(pid, PUT_BACK if is_on else TAKE_OUT)
+        time.sleep(_SETTLE_SECONDS)
 
 
 def write_armed_policy(data: Path) -> None:
@@ -52,7 +63,7 @@ def write_armed_policy(data: Path) -> None:
 
 
 @contextmanager
-def server_without(part: str, data: Path) -> Iterator[Running]:
+def server_with(part: str, data: Path) -> Iterator[Running]:
     """One worker with the log on and no recorder beside it; yields once the model answers."""
     port = free_port()
     flags = ["--data", str(data), "--port", str(port), "--log-level", "warning", "--no-record"]

@@ -1,9 +1,11 @@
-"""`python -m benchmarks.cost.without PART FLAGS…`: the real server, less one part of it.
+"""`python -m benchmarks.cost.without PART FLAGS…`: the real server, a part of which comes and goes.
 
 Nobody should serve so, and no setting of the server allows it: a promise that a switch can take
-back is none. So the part is taken out here, before the server starts; workers are forked from it.
+back is none. So the part is taken out here, by a signal, and put back by another: one process is
+held against itself, since two of the same program differ by more than a part costs.
 """
 
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -20,8 +22,9 @@ _SERVING: Final = (
     (Measures, "count_decisions"),
     (Measures, "measure_answers"),
 )
+TAKE_OUT: Final = signal.SIGUSR1
+PUT_BACK: Final = signal.SIGUSR2
 PARTS: Final[Mapping[str, Sequence[tuple[type, str]]]] = {
-    "nothing": (),
     "monitoring": _MODELS,
     "metrics": (*_MODELS, *_SERVING),
     "log": ((DecisionLog, "add"),),
@@ -30,10 +33,21 @@ PARTS: Final[Mapping[str, Sequence[tuple[type, str]]]] = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Take the part out and serve; the server's exit status."""
+    """Serve, whole until told otherwise; the server's exit status."""
     part, *flags = arguments
-    for owner, method in PARTS[part]:
-        setattr(owner, method, _nothing_for(getattr(owner, method)))
+    whole = [(owner, name, getattr(owner, name)) for owner, name in PARTS[part]]
+
+    def take_out(*_: object) -> None:
+        for owner, name, method in whole:
+            setattr(owner, name, _nothing_for(method))
+
+    def put_back(*_: object) -> None:
+        for owner, name, method in whole:
+            setattr(owner, name, method)
+
+    # Workers are forked from this process and keep what it has set.
+    signal.signal(TAKE_OUT, take_out)
+    signal.signal(PUT_BACK, put_back)
     return serve(flags)
 
 
