@@ -6,11 +6,12 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 ROOT = Path(__file__).parents[2]
@@ -19,12 +20,15 @@ FROM_HERE = MappingProxyType({"PYTHONPATH": str(ROOT)})
 """For this project's own programs, which run in folders of their own."""
 
 
+Clock = Literal["cpu", "wall"]
+"""What is counted: seconds of all cores together, or those that pass."""
+
+
 class Spent(NamedTuple):
-    """What a process and its children took."""
+    """What a process and its children took, start-up included."""
 
     cpu_seconds: float
-    """Start-up included."""
-
+    wall_seconds: float
     printed: dict[str, Any]
     """The JSON of its last line, if that is some."""
 
@@ -52,7 +56,7 @@ def run(
     Raises:
         ProgramError: It failed.
     """
-    before = _children_cpu_seconds()
+    before, began = _children_cpu_seconds(), time.monotonic()
     done = subprocess.run(
         [str(part) for part in command],
         cwd=folder,
@@ -64,7 +68,11 @@ def run(
         raise ProgramError(f"{command[1]}: {done.stderr.strip()[-1500:]}")
     lines = done.stdout.strip().splitlines()
     is_json = bool(lines) and lines[-1].startswith("{")
-    return Spent(_children_cpu_seconds() - before, json.loads(lines[-1]) if is_json else {})
+    return Spent(
+        cpu_seconds=_children_cpu_seconds() - before,
+        wall_seconds=time.monotonic() - began,
+        printed=json.loads(lines[-1]) if is_json else {},
+    )
 
 
 def train(out: Path, flags: Sequence[str]) -> Spent:
@@ -72,8 +80,8 @@ def train(out: Path, flags: Sequence[str]) -> Spent:
     return run([sys.executable, "-m", "training", "--out", out, "--no-tensorboard", *flags])
 
 
-def cpu_seconds_a_step(
-    programs: Sequence[Program], lengths: tuple[int, int], rounds: int
+def seconds_a_step(
+    programs: Sequence[Program], lengths: tuple[int, int], rounds: int, clock: Clock = "cpu"
 ) -> list[float]:
     """What one more step costs each program, the median of some rounds.
 
@@ -83,21 +91,22 @@ def cpu_seconds_a_step(
     """
     costs: list[list[float]] = [[] for _ in programs]
     for _ in range(rounds):
-        spent = [[_spent(program, length) for program in programs] for length in lengths]
+        spent = [[_spent(program, length, clock) for program in programs] for length in lengths]
         for cost, short, long in zip(costs, *spent, strict=True):
             cost.append(slope(lengths, (short, long)))
     return [median(cost) for cost in costs]
 
 
-def slope(lengths: tuple[int, int], cpu_seconds: tuple[float, float]) -> float:
-    """CPU seconds of a step more, from a short and a long run."""
-    return (cpu_seconds[1] - cpu_seconds[0]) / (lengths[1] - lengths[0])
+def slope(lengths: tuple[int, int], seconds: tuple[float, float]) -> float:
+    """Seconds of a step more, from a short and a long run."""
+    return (seconds[1] - seconds[0]) / (lengths[1] - lengths[0])
 
 
-def _spent(program: Program, length: int) -> float:
+def _spent(program: Program, length: int, clock: Clock) -> float:
     command = [*program.command, program.steps_flag, str(length)]
     with tempfile.TemporaryDirectory() as folder:
-        return run(command, Path(folder), program.environment).cpu_seconds
+        spent = run(command, Path(folder), program.environment)
+    return spent.cpu_seconds if clock == "cpu" else spent.wall_seconds
 
 
 def _children_cpu_seconds() -> float:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.report import Figure
-from benchmarks.training.processes import FROM_HERE, Program, cpu_seconds_a_step
+from benchmarks.training.processes import FROM_HERE, Program, seconds_a_step
 from benchmarks.training.rivals.environments import Library
 
 OURS = (
@@ -25,8 +25,8 @@ CLEANRL_FLAGS = (
 GOAL_RATIO = 2.0
 
 
-def measure_speed(libraries: Sequence[Library], *, quick: bool) -> list[Figure]:
-    """Updates a CPU second of this project and of each library, in turn."""
+def measure_speed(libraries: Sequence[Library], rounds: int, *, quick: bool) -> list[Figure]:
+    """Updates a CPU second of this project and of each library, in so many turns."""
     lengths = (1_200, 1_700) if quick else (2_000, 7_000)
     programs = [
         *(Program((*OURS, *how), "--total-steps", FROM_HERE) for how in (COMPILED, IN_PARTS)),
@@ -35,7 +35,7 @@ def measure_speed(libraries: Sequence[Library], *, quick: bool) -> list[Figure]:
             for library in libraries
         ),
     ]
-    costs = cpu_seconds_a_step(programs, lengths, rounds=1 if quick else 3)
+    costs = seconds_a_step(programs, lengths, rounds)
     ours, in_parts, *others = (1.0 / cost for cost in costs)
     rates = dict(zip((library.title for library in libraries), others, strict=True))
     figures = [

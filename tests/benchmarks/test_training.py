@@ -7,8 +7,8 @@ from benchmarks.training.overestimation import bias, bias_figures, ratio_figures
 from benchmarks.training.processes import (
     Program,
     ProgramError,
-    cpu_seconds_a_step,
     run,
+    seconds_a_step,
     slope,
 )
 from benchmarks.training.replay import per_cpu_second
@@ -82,7 +82,7 @@ def test_a_dearer_step_costs_more_of_programs_that_take_turns() -> None:
     cheap, dear = (
         Program((sys.executable, "-c", burn), "--steps", {"COST": cost}) for cost in ("0", "0.02")
     )
-    costs = cpu_seconds_a_step([cheap, dear], (5, 30), rounds=1)
+    costs = seconds_a_step([cheap, dear], (5, 30), rounds=1)
     assert costs[1] > costs[0] + 0.01
 
 

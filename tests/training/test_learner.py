@@ -73,6 +73,35 @@ def test_updates_equal_those_of_plain_torch(tmp_path: Path, optimiser: str) -> N
     torch.testing.assert_close(ours.online_network(OBSERVATIONS), online(OBSERVATIONS))
 
 
+def test_frames_are_learned_from_as_the_network_sees_them(tmp_path: Path) -> None:
+    pixels = {"observation_shape": (4, 84, 84), "convolutions": "nature", "hidden_sizes": (16,)}
+    config = training_config(
+        tmp_path, convolutions="nature", normalise_observations=False, double=False
+    )
+    learns = Learner(q_network(**pixels).config, config, torch.Generator().manual_seed(0))
+    # Each row and column, and each frame of a stack, is as bright as no other.
+    planes, rows, columns = torch.meshgrid(
+        torch.arange(4), torch.arange(84), torch.arange(84), indexing="ij"
+    )
+    frames = torch.stack([planes * 60 + rows, planes * 60 + columns]).to(torch.uint8)
+    two = batch(0)._replace(
+        observations=frames, next_observations=frames.flip(0), actions=torch.tensor([2, 0])
+    )
+    two = two._replace(
+        **{
+            name: getattr(two, name)[:2]
+            for name in ("rewards", "terminated", "truncated", "steps", "weights")
+        }
+    )
+    with torch.no_grad():
+        q_values = learns.online_network(frames)[torch.arange(2), two.actions]
+        following = learns.target_network(frames.flip(0)).amax(1)
+    targets = two.rewards + 0.99 * following * ~two.terminated
+    figures = learns.update(two)
+    torch.testing.assert_close(figures.q_values, q_values)
+    torch.testing.assert_close(figures.errors, (targets - q_values).abs())
+
+
 def test_q_learning_without_double_is_another_rule(tmp_path: Path) -> None:
     learners = [
         learner(training_config(tmp_path, double=double, learning_rate=0.02))
