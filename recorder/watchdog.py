@@ -5,7 +5,9 @@ returns nor one that keeps the interpreter's lock can stop it.
 """
 
 import faulthandler
-import sys
+from typing import Final
+
+_STANDARD_ERROR: Final = 2
 
 
 class Watchdog:
@@ -16,7 +18,7 @@ class Watchdog:
 
     def turn(self) -> None:
         """Something moved: wait anew."""
-        faulthandler.dump_traceback_later(self._seconds, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(self._seconds, exit=True, file=_STANDARD_ERROR)
 
     def rest(self) -> None:
         """Nothing need move until the next turn."""

@@ -72,11 +72,12 @@ def test_a_stack_of_bare_numbers_is_refused() -> None:
 
 
 def area_means(screen: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.int64]:
-    """Rounded means over areas, by blowing the screen up until areas are whole pixels."""
-    blown_up = screen.astype(np.int64).repeat(height, axis=0).repeat(width, axis=1)
-    blocks = blown_up.reshape(height, screen.shape[0], width, screen.shape[1])
-    pixels = screen.shape[0] * screen.shape[1]
-    means: npt.NDArray[np.int64] = (2 * blocks.sum(axis=(1, 3)) + pixels) // (2 * pixels)
+    """Rounded means over areas, by blowing each axis up until areas are whole pixels."""
+    old_height, old_width = screen.shape
+    rows = screen.astype(np.int64).repeat(height, axis=0).reshape(height, old_height, old_width)
+    columns = rows.sum(axis=1).repeat(width, axis=1).reshape(height, width, old_width)
+    pixels = old_height * old_width
+    means: npt.NDArray[np.int64] = (2 * columns.sum(axis=2) + pixels) // (2 * pixels)
     return means
 
 

@@ -16,6 +16,7 @@ OPERATORS = [
     ("GET", "/readyz"),
     ("GET", "/metrics"),
     ("GET", "/"),
+    ("GET", "/docs"),
     ("GET", "/console/app.js"),
     ("POST", "/v2/repository/index"),
     ("POST", "/v1/policies/cartpole/pin"),
