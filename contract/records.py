@@ -194,6 +194,7 @@ def decode_record(content: bytes) -> Record:
         case Outcome():
             _check_outcome(record)
         case TransitionRecord():
+            _check_reward(record.reward)
             _check_column("observation", record.observation)
             _check_column("next_observation", record.next_observation)
     return record
@@ -277,8 +278,15 @@ def _check_decisions(batch: DecisionBatch) -> None:
 def _check_outcome(outcome: Outcome) -> None:
     if outcome.decision_id is None and (outcome.episode_id is None or outcome.step is None):
         raise msgspec.ValidationError("an outcome needs decision_id, or episode_id and step")
+    _check_reward(outcome.reward)
     if outcome.final_observation is not None:
         _check_column("final_observation", outcome.final_observation)
+
+
+def _check_reward(reward: float) -> None:
+    # One that is none would make a mean, and a trial's evidence, none for good.
+    if not math.isfinite(reward):
+        raise msgspec.ValidationError(f"reward: expected a finite number, found {reward}")
 
 
 def _check_column(name: str, column: Column, rows: int | None = None) -> None:

@@ -37,9 +37,11 @@ KILLED: Final = (2, 10)
 _STORY: Final = ("retrain", "register", "shadow", "canary", "promote", "abort")
 _GARBAGE_EPISODES: Final = 400
 _SEAL_SECONDS: Final = 4.0
+_LAST_STEPS: Final = 4_000
+"""Once a cycle is over: what agents earn by then is counted, too."""
 _LOOK_SECONDS: Final = 0.2
 _TRIAL_SECONDS: Final = 900.0
-_MOST_ATTEMPTS: Final = 5
+_MOST_ATTEMPTS: Final = 10
 
 
 class CycleSizes(NamedTuple):
@@ -151,6 +153,7 @@ def _cycle(here: Ring, client: Client, poles: Poles, number: int, sizes: CycleSi
     trial = _end_of_trial(client) if state.outcome == "canary" else None
     before, after = state.parent or 0, stable(client) or 0
     returns = {each: _returns(here, each) for each in (before, after)}
+    poles.play(_LAST_STEPS, HEALTHY)
     tally = poles.take_tally()
     return CycleFound(
         number=number,
@@ -189,7 +192,7 @@ def _write_log(here: Ring, client: Client, poles: Poles, fault: str | None, step
 
 def _retrain(here: Ring, number: int, flags: tuple[str, ...]) -> tuple[int, float]:
     """Start `dqn retrain --once` until the cycle is over; how often, and its CPU time."""
-    cpu, kills = 0.0, int(number in KILLED)
+    cpu, cpu_now, kills = 0.0, 0.0, int(number in KILLED)
     for attempt in range(1, _MOST_ATTEMPTS + 1):
         with here.retraining(flags) as process:
             while process.poll() is None:

@@ -17,14 +17,18 @@ _EPISODE_STEPS: Final = 20
 def write_garbage(
     redis_url: str, schema_hash: str, version: int, num_episodes: int, rng: np.random.Generator
 ) -> None:
-    """Episodes that look like a version's and hold no numbers, and as many entries of noise."""
+    """Episodes that look like a version's and hold no numbers, and as many entries of noise.
+
+    Every other one's rewards are none either, so that nothing of those may even be sealed.
+    """
     with redis.Redis.from_url(redis_url) as connection:
         producer, sequence = f"rogue-{new_episode_id()}", 0
-        for _ in range(num_episodes):
+        for number in range(num_episodes):
             episode_id = new_episode_id()
+            reward = 1.0 if number % 2 else float("nan")
             key = records_key(POLICY, partition_of(episode_id))
             contents = [encode_record(_decisions(episode_id, schema_hash, version, rng))]
-            contents += [encode_record(each) for each in _outcomes(episode_id)]
+            contents += [encode_record(each) for each in _outcomes(episode_id, reward)]
             for content in [*contents, rng.bytes(64)]:
                 sequence += 1
                 fields: Any = {"producer": producer, "sequence": sequence, "record": content}
@@ -53,7 +57,7 @@ def _decisions(
     )
 
 
-def _outcomes(episode_id: str) -> list[Outcome]:
+def _outcomes(episode_id: str, reward: float) -> list[Outcome]:
     return [
         Outcome(
             policy=POLICY,
@@ -62,7 +66,7 @@ def _outcomes(episode_id: str) -> list[Outcome]:
             row=0,
             episode_id=episode_id,
             step=step,
-            reward=float("nan"),
+            reward=reward,
             terminated=step == _EPISODE_STEPS - 1,
         )
         for step in range(_EPISODE_STEPS)

@@ -138,6 +138,8 @@ FLOATS = Column.of(np.zeros((1, 2), dtype=np.float32))
             lambda: outcome(decision_id="a", final_observation=Column("object", (1,), bytes(8))),
             "final_observation: no dtype 'object'",
         ),
+        (lambda: outcome(float("nan"), decision_id="a"), "finite number, found nan"),
+        (lambda: transition_record(reward=float("-inf")), "finite number, found -inf"),
         (
             lambda: transition_record(next_observation=Column("uint8", (-1, -1), b"1")),
             r">= 0.*\$\[10\]",
