@@ -27,6 +27,7 @@ from service.settings import ServiceSettings
 _SWEEP_SECONDS = 0.5
 _GC_THRESHOLD = 50_000
 _SWITCH_SECONDS = 0.0001
+_ACCEPTED_A_TURN = 16
 MISCONFIGURED = 2
 """Exit status of a worker that another try would not help."""
 _FAILED = 1
@@ -144,8 +145,11 @@ def make_server(app: FastAPI) -> WorkerServer:
 async def serve(server: WorkerServer, listening: Sequence[socket.socket]) -> None:
     """Serve until the server is told to exit."""
     sweeper = asyncio.create_task(_sweep(server))
+    # libuv accepts one connection of a socket in a turn of the loop: beside busy connections the
+    # last of two hundred new ones would wait for two hundred batches.
+    more = [listening[0].dup() for _ in range(_ACCEPTED_A_TURN - 1)]
     try:
-        await server.serve(sockets=list(listening))
+        await server.serve(sockets=[*listening, *more])
     finally:
         sweeper.cancel()
 

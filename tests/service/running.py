@@ -61,10 +61,18 @@ class Running:
         self.app: Any = lane.config.app
         self.connections = lane.server_state.connections
         """Of the fast lane."""
+        self.lane = lane
         self.port = port
         self.plain_port = plain_port
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_SECONDS)
         self.plain = httpx.Client(base_url=f"http://127.0.0.1:{plain_port}", timeout=WAIT_SECONDS)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """On which it runs, in its own thread."""
+        loop = self.lane._loop
+        assert loop is not None
+        return loop
 
     def act(self, observations: Any, **fields: Any) -> httpx.Response:
         """One call of `/v1/actions`."""
