@@ -28,7 +28,7 @@ from exporter.adoption.network import network_graph, network_q_values
 from exporter.adoption.preparation import Preparation, prepare
 from exporter.adoption.reading import read_file, read_source
 from exporter.adoption.source import NETWORK_INPUT, NETWORK_OUTPUT, AdoptionError, Source
-from exporter.graph import read_opset
+from exporter.opset import read_opset
 from exporter.publish import publish
 from exporter.triton import triton_config
 from exporter.verify import PARITY_BATCHES, Masks, ParityError, check_parity

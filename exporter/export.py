@@ -19,8 +19,9 @@ from contract.manifest import Parity
 from exporter.card import render_card
 from exporter.config import ExportConfig
 from exporter.declare import choose_declaration
-from exporter.graph import ServingGraph, export_graph, read_opset
+from exporter.graph import ServingGraph, export_graph
 from exporter.manifest import check_divergence, largest_possible_q, make_manifest, q_bound
+from exporter.opset import read_opset
 from exporter.profile import collect_greedy, heuristic_returns, make_profile
 from exporter.publish import publish
 from exporter.triton import triton_config

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import torch
 from torch import Tensor, nn
 
@@ -21,11 +20,10 @@ from contract.manifest import (
     OBSERVATIONS,
     Q_VALUES,
 )
+from exporter.opset import OPSET
 from service.inference.policy import Decided
 from training.network import QNetwork
 
-OPSET: Final = 20
-"""Within what the pinned PyTorch writes and the pinned ONNX Runtime was tried with."""
 MAX_BATCH_ROWS: Final = 1024
 
 _PROJECTION_SEED: Final = 20_150_226
@@ -104,13 +102,6 @@ def export_graph(graph: ServingGraph, observation: ObservationSpec) -> bytes:
     _remove_local_fields(model)
     content: bytes = model.SerializeToString(deterministic=True)
     return content
-
-
-def read_opset(model: onnx.ModelProto) -> int:
-    """The version of the standard operators that a model really asks for."""
-    return max(
-        int(opset.version) for opset in model.opset_import if opset.domain in ("", "ai.onnx")
-    )
 
 
 def _projection(feature_size: int) -> Tensor | None:

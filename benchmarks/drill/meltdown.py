@@ -20,7 +20,8 @@ import onnx
 
 from benchmarks.drill.bundles import DECLARATION, EXPLODED, POLICY, WELL, make_manifest
 from contract.bundle import Golden, read_bundle, write_bundle
-from exporter.graph import ServingGraph, export_graph, read_opset
+from exporter.graph import ServingGraph, export_graph
+from exporter.opset import read_opset
 from training.checkpoint import read_checkpoint
 
 _TRAINING: Final = (

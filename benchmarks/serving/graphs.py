@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from contract.manifest import ACTIONS, FEATURES, OBSERVATIONS, Q_VALUES
-from exporter.graph import OPSET
+from exporter.opset import OPSET
 
 FRAMES_SHAPE = (4, 84, 84)
 FRAMES_ACTIONS = 6

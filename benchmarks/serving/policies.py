@@ -25,7 +25,8 @@ from contract.declaration import (
 from contract.heuristics import ConstantHeuristic
 from contract.ledger import LEDGER_FILE, Entry, FileLedger, append_latest
 from contract.manifest import FEATURES, OBSERVATIONS, Q_VALUES, Lineage, Manifest
-from exporter.graph import OPSET, ServingGraph, export_graph
+from exporter.graph import ServingGraph, export_graph
+from exporter.opset import OPSET
 from service.inference.policy import open_session
 from training.network import NetworkConfig, QNetwork, initialise
 

@@ -20,7 +20,7 @@ from exporter.adoption.source import (
     Linear,
     Network,
 )
-from exporter.graph import OPSET
+from exporter.opset import OPSET
 
 _IR_VERSION: Final = 10
 _OPERATORS: Final[dict[Activation, str]] = {

@@ -19,7 +19,7 @@ from exporter.adoption.source import (
     Facts,
     Source,
 )
-from exporter.graph import OPSET
+from exporter.opset import OPSET
 from service.inference.proof import OPSETS, inspect_model
 
 _PREFIX: Final = "adopted/"

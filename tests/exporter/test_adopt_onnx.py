@@ -1,5 +1,7 @@
 """ONNX files of others: cut to what gives the Q-values, refused where they may not be served."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from tests.exporter.adoption.sources import (
     write_npz,
 )
 
+ROOT = Path(__file__).parents[2]
 DECLARATION = """
 [observation]
 shape = [2, 2]
@@ -60,6 +63,11 @@ def test_opsets_old_and_new_answer_alike(tmp_path: Path, opset: int) -> None:
     directory = adopt_onnx(tmp_path, onnx_network(perceptron(), opset=opset))
     found = served_q_values(directory, vectors())
     np.testing.assert_allclose(found, expected_q_values(), atol=1e-5)
+
+
+def test_who_reads_onnx_imports_no_torch() -> None:
+    code = "import sys; sys.modules.update(torch=None); import exporter.adoption.onnx_source"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_a_graph_traced_with_one_observation_and_giving_actions_only_is_opened(

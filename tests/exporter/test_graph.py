@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from contract.declaration import ObservationSpec
-from exporter.graph import OPSET, ServingGraph, export_graph, read_opset
+from exporter.graph import ServingGraph, export_graph
+from exporter.opset import OPSET, read_opset
 from service.inference.policy import open_session
 from service.inference.proof import inspect_model
 from tests.exporter.checkpoints import network, observations

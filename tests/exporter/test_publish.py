@@ -8,7 +8,8 @@ import pytest
 
 from contract.bundle import BundleError, Golden, read_bundle
 from contract.declaration import PolicyDeclaration, read_declaration, write_declaration
-from exporter.graph import OPSET, ServingGraph, export_graph
+from exporter.graph import ServingGraph, export_graph
+from exporter.opset import OPSET
 from exporter.publish import publish
 from service.inference.proof import prove
 from tests.builders import declaration, manifest
