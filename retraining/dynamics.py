@@ -31,7 +31,7 @@ class DynamicsConfig(Record):
     hidden_size: PositiveInt = 64
     learning_rate: PositiveFloat = 2e-3
     """At the beginning; it falls to a fiftieth in a straight line."""
-    margin_share: float = Field(default=0.02, ge=0)
+    margin_share: float = Field(default=0.05, ge=0)
     """Of the logged range of each element, by which an observation may be beyond it."""
     starts: int = Field(default=256, ge=2)
     """First observations, at most, that policies are played from."""
@@ -127,15 +127,21 @@ class _Scale(NamedTuple):
 
     mean: Tensor
     spread: Tensor
+    """0 where all are alike."""
 
     @classmethod
     def of(cls, columns: Tensor) -> Self:
         spread = columns.std(dim=0, correction=0)
-        return cls(columns.mean(dim=0), torch.where(spread > _SMALLEST_SPREAD, spread, 1.0))
+        varies = spread > _SMALLEST_SPREAD
+        # A mean of equal numbers is not always that number.
+        return cls(
+            torch.where(varies, columns.mean(dim=0), columns[0]),
+            torch.where(varies, spread, 0.0),
+        )
 
     def small(self, raw: Tensor) -> Tensor:
         """At mean 0 and spread 1."""
-        return (raw - self.mean) / self.spread
+        return (raw - self.mean) / torch.where(self.spread > 0, self.spread, 1.0)
 
     def raw(self, small: Tensor) -> Tensor:
         """The reverse of `small`."""

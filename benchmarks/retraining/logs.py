@@ -32,8 +32,7 @@ def half_trained(preset: str, seed: int, target_return: float, out: Path) -> Med
 
     Learning goes by leaps: of the last two looks, the one nearer to what was asked is taken.
     """
-    arguments = ["--preset", preset, "--out", str(out), "--seed", str(seed), "--no-tensorboard"]
-    config = TrainingConfig.from_arguments([*arguments, "--compile-updates", "never"])
+    config = _training_config(preset, seed, out)
     run = TrainingRun(config)
     looks: list[tuple[float, Mediocre]] = []
     while not run.has_finished:
@@ -48,6 +47,18 @@ def half_trained(preset: str, seed: int, target_return: float, out: Path) -> Med
             break
     run.close()
     return min(looks, key=lambda look: look[0])[1]
+
+
+def snapshots(preset: str, seed: int, steps: int, number: int, out: Path) -> list[QNetwork]:
+    """Policies on the way from nothing to `steps` of online training, evenly apart."""
+    run = TrainingRun(_training_config(preset, seed, out))
+    found: list[QNetwork] = []
+    while len(found) < number:
+        run.advance()
+        if run.steps >= steps * (len(found) + 1) / number:
+            found.append(copy.deepcopy(run.learner.online_network).eval())
+    run.close()
+    return found
 
 
 def log_of(policy: Mediocre, num_steps: int, epsilon: float, seed: int) -> LoggedSteps:
@@ -101,6 +112,11 @@ def true_return(network: QNetwork, config: TrainingConfig, episodes: int, seed: 
         reward_transform=config.reward_transform,
     )
     return found.mean_return
+
+
+def _training_config(preset: str, seed: int, out: Path) -> TrainingConfig:
+    arguments = ["--preset", preset, "--out", str(out), "--seed", str(seed), "--no-tensorboard"]
+    return TrainingConfig.from_arguments([*arguments, "--compile-updates", "never"])
 
 
 def _numbered(

@@ -1,6 +1,7 @@
 """Two studies: what offline learning makes of a log, and whether the gate ranks candidates."""
 
 import copy
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.retraining.logs import Mediocre, half_trained, log_of, true_return
+from benchmarks.retraining.logs import Mediocre, half_trained, log_of, snapshots, true_return
 from retraining.dynamics import DynamicsConfig
 from retraining.fitted_q import FittedQConfig
 from retraining.gate import Decision, Gate, GateLimits
@@ -21,6 +22,8 @@ from training.offline_learner import Method
 from training.offline_log import LoggedSteps, LogReplay
 
 EPSILON = 0.05
+_ONWARD = 3
+"""How many times the steps of the log's policy online training goes on to."""
 
 
 class Sizes(NamedTuple):
@@ -31,8 +34,12 @@ class Sizes(NamedTuple):
     fitted: FittedQConfig
     limits: GateLimits
     evaluation_episodes: int
-    corruptions: int
-    """Of each snapshot, of growing strength."""
+    judged: OfflineConfig
+    """How candidates of the gate's study are learned: fewer, as many others join them."""
+    online_snapshots: int
+    """Others: of online training, that goes on from where the log's policy stopped."""
+    corruptions: tuple[float, ...]
+    """Strengths of the noise that each of both is corrupted with."""
     dynamics: DynamicsConfig = DynamicsConfig()
 
 
@@ -45,12 +52,16 @@ class Learned(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A candidate whose true return is known, and what the gate made of it."""
+    """A candidate whose true return is known, and what the gate made of it; undiscounted."""
 
     true_return: float
     current_return: float
     estimate: float
     decision: Decision
+    lower_bound: float
+    """Of the advantage over the current policy."""
+    cpu_seconds: float
+    """Its share of all that was judged with it."""
 
 
 def learn_study(preset: str, seed: int, target_return: float, sizes: Sizes, out: Path) -> Learned:
@@ -69,32 +80,40 @@ def learn_study(preset: str, seed: int, target_return: float, sizes: Sizes, out:
 def gate_study(
     preset: str, seed: int, target_return: float, sizes: Sizes, out: Path
 ) -> list[Judged]:
-    """Candidates of one log: snapshots of conservative learning, and each with noise added."""
+    """Candidates of one log: snapshots of learning offline and online, and each with noise."""
     policy = half_trained(preset, seed, target_return, out)
+    config, episodes = policy.config, sizes.evaluation_episodes
     log = log_of(policy, sizes.log_steps, EPSILON, seed)
     learned_from, held_out = split_episodes(log, 0.4, np.random.default_rng(seed))
-    snapshots = _candidates(policy, learned_from, "conservative", sizes, seed)
-    networks = [each.network for each in snapshots]
+    offline = sizes._replace(offline=sizes.judged)
+    networks = [
+        each.network for each in _candidates(policy, learned_from, "conservative", offline, seed)
+    ]
+    networks += snapshots(preset, seed, _ONWARD * policy.steps, sizes.online_snapshots, out)
     generator = torch.Generator().manual_seed(seed)
     networks += [
-        _corrupted(network, 0.1 * 2**number, generator)
+        _corrupted(network, strength, generator)
         for network in networks
-        for number in range(sizes.corruptions)
+        for strength in sizes.corruptions
     ]
-    discount = policy.config.discount
+    start = time.process_time()
     gate = Gate(
-        held_out, policy.network, discount, sizes.fitted, sizes.dynamics, sizes.limits, seed
+        held_out, policy.network, config.discount, sizes.fitted, sizes.dynamics, sizes.limits, seed
     )
-    episodes = sizes.evaluation_episodes
-    current = true_return(policy.network, policy.config, episodes, seed)
+    verdicts = gate.judge_all(networks)
+    cpu_seconds = (time.process_time() - start) / len(networks)
+    current = true_return(policy.network, config, episodes, seed)
+    unit = config.reward_transform.scale
     return [
         Judged(
-            true_return(network, policy.config, episodes, seed),
+            true_return(network, config, episodes, seed),
             current,
-            verdict.evidence.candidate_estimate,
+            verdict.evidence.candidate_estimate / unit,
             verdict.decision,
+            verdict.evidence.advantage_lower_bound / unit,
+            cpu_seconds,
         )
-        for network, verdict in zip(networks, gate.judge_all(networks), strict=True)
+        for network, verdict in zip(networks, verdicts, strict=True)
     ]
 
 

@@ -13,7 +13,7 @@ from tests.training.builders import training_config
 
 
 def judged(true_return: float, estimate: float, decision: Decision = "block") -> Judged:
-    return Judged(true_return, 100.0, estimate, decision)
+    return Judged(true_return, 100.0, estimate, decision, lower_bound=-20.0, cpu_seconds=2.0)
 
 
 def test_ranks_are_compared_and_not_values() -> None:
@@ -28,12 +28,15 @@ def test_regret_is_what_the_best_estimate_misses_of_the_best_return() -> None:
 
 def test_the_gate_fails_by_one_bad_candidate_that_passed() -> None:
     found = [judged(40, 1, "pass"), judged(50, 2), judged(51, 2), judged(130, 9, "pass")]
-    figures = {figure.figure: figure for figure in gate_figures(CARTPOLE, found, 8.0)}
+    figures = {figure.figure: figure for figure in gate_figures(CARTPOLE, found)}
     # A tenth of 500 below 100 is 50.
     assert figures["cartpole: passed of 2 worse by 10 %"].value == 1
     assert figures["cartpole: passed of 2 worse by 10 %"].met is False
     assert figures["cartpole: passed of 1 better by 5 %"].met is True
-    assert figures["cartpole: CPU time a candidate"].value == 2.0
+    assert figures["cartpole: the gate's CPU time a candidate"].value == 2.0
+    # A bound of 80 where 70 is the least that is allowed: those at 40, 50 and 51 are below.
+    missed = figures["cartpole: advantages that are below their 95 % bound by 2 % or more"]
+    assert missed.value == 0.75
 
 
 def test_the_gap_is_between_behaviour_and_expert() -> None:
