@@ -1,15 +1,13 @@
 """Every command and every example of the how-to pages, run as a reader would."""
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from contract.declaration import PolicyDeclaration
 from tests import builders
-from tests.docs.pages import ROOT, blocks, run
+from tests.docs.pages import ROOT, run
 from tests.exporter.adoption import libraries
 from tests.service.process import process
 from tests.service.running import promote, wait_until
@@ -17,7 +15,7 @@ from tests.service.running import promote, wait_until
 HOW_TO: Final = ROOT / "docs" / "how-to"
 
 # A page starts several processes one after another, each with libraries of its own to load.
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 @pytest.fixture
@@ -26,16 +24,6 @@ def folder(tmp_path: Path) -> Path:
     builders.write_policy(tmp_path / "data" / "policies")
     promote(tmp_path / "data")
     return tmp_path
-
-
-def test_every_declared_heuristic_is_one() -> None:
-    kinds = set()
-    for block in blocks(HOW_TO / "heuristics.md"):
-        if block.language == "toml":
-            told = tomllib.loads(block.content)
-            declared = builders.declaration().model_dump() | told
-            kinds.add(PolicyDeclaration.model_validate(declared).heuristic.kind)
-    assert kinds == {"constant", "random", "linear", "table", "python"}
 
 
 def test_heuristics_are_tried_as_the_page_says(folder: Path) -> None:
@@ -59,7 +47,6 @@ def test_the_client_s_examples_run_against_a_real_server(folder: Path) -> None:
     assert " model\n" in said
 
 
-@pytest.mark.slow
 def test_the_kubernetes_page_makes_secrets_and_manifests(folder: Path) -> None:
     run(HOW_TO / "kubernetes.md", folder)
     assert "kind: Secret" in (folder / "dqn-keys.yaml").read_text(encoding="utf-8")
@@ -86,7 +73,6 @@ def test_a_backup_serves_what_was_served_and_holds_what_was_sealed(folder: Path)
     run(HOW_TO / "backup.md", folder)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_policies_of_others_are_adopted_and_served_as_the_page_says(tmp_path: Path) -> None:
     libraries.install()

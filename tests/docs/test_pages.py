@@ -1,11 +1,14 @@
 """No page slips: each is run by a test of its own, and what cannot be run is listed here."""
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from contract.declaration import PolicyDeclaration
+from tests import builders
 from tests.docs.pages import ROOT, blocks
 
 DOCS: Final = ROOT / "docs"
@@ -82,6 +85,16 @@ def test_files_that_are_named_exist(page: Path) -> None:
     folders = "contract|training|retraining|deploy|dashboards|docs"
     for path in re.findall(rf"`((?:{folders})/[\w./-]+)`", text):
         assert (ROOT / path).exists(), path
+
+
+def test_every_declared_heuristic_is_one() -> None:
+    kinds = set()
+    for block in blocks(DOCS / "how-to" / "heuristics.md"):
+        if block.language == "toml":
+            told = tomllib.loads(block.content)
+            declared = builders.declaration().model_dump() | told
+            kinds.add(PolicyDeclaration.model_validate(declared).heuristic.kind)
+    assert kinds == {"constant", "random", "linear", "table", "python"}
 
 
 def anchor_of(heading: str) -> str:
