@@ -85,7 +85,17 @@ def compile_update(
             target_parameters.lerp_(online_parameters, plan.target_blend)
         return loss, rows
 
-    return _without_compiler_noise(torch.compile(update, fullgraph=True, dynamic=False))
+    # What is compiled is found again by its code, which another learner's update must not share.
+    update.__code__ = update.__code__.replace()
+    compiled = torch.compile(
+        update,
+        fullgraph=True,
+        dynamic=False,
+        # Looking whether anything has changed takes a quarter of an update, and nothing can: a
+        # learner's batches are alike, and what is compiled refuses tensors of another shape.
+        options={"guard_filter_fn": torch.compiler.skip_all_guards_unsafe},
+    )
+    return _without_compiler_noise(compiled)
 
 
 def _without_compiler_noise(compiled: WholeUpdate) -> WholeUpdate:

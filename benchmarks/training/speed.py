@@ -11,6 +11,8 @@ from benchmarks.training.rivals.environments import Library
 OURS = (
     *(sys.executable, "-m", "training", "--out", "run", "--no-tensorboard"),
     *("--environment-id", "CartPole-v1", "--num-environments", "1"),
+    # As the libraries do it: plain DQN, observations as they are.
+    *("--no-double", "--no-normalise-observations"),
     *("--hidden-sizes", "128,128", "--batch-size", "64", "--optimiser-epsilon", "1e-8"),
     *("--steps-between-updates", "1", "--updates-per-round", "1", "--learning-starts", "1000"),
     *("--replay-capacity", "10000", "--target-sync-steps", "1000"),

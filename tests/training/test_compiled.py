@@ -129,3 +129,14 @@ def test_convolutions_are_bound_by_arithmetic_and_not_compiled(tmp_path: Path) -
         tmp_path, total_steps=400_000, convolutions="nature", normalise_observations=False
     )
     assert not is_worth_compiling(config)
+
+
+@pytest.mark.slow
+def test_a_compiled_update_refuses_a_batch_of_another_size(tmp_path: Path) -> None:
+    learns = learner(training_config(tmp_path, compile_updates="always"))
+    learns.update(batch(0))
+    smaller = type(batch(0))(*(column[:7] for column in batch(1)))
+    before = learns.tensors()["online"].clone()
+    with pytest.raises(AssertionError):
+        learns.update(smaller)
+    torch.testing.assert_close(learns.tensors()["online"], before, rtol=0, atol=0)
