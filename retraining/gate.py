@@ -176,8 +176,7 @@ class Gate:
             return None
         horizon = horizon_of(log, self._episodes, self._discount)
         found = ImaginedReturns(log, own, self._current, horizon, config, self._seed)
-        missed, allowed = _missed(found.basis, limits)
-        return found if missed <= allowed else None
+        return found if found.missed <= _allowed(found.basis, limits) else None
 
     def _lower_bound(self, estimate: Estimate) -> float:
         is_narrow = len(self._episodes) < self._limits.widened_below_episodes
@@ -238,7 +237,8 @@ def decide(evidence: Evidence, limits: GateLimits) -> tuple[Decision, str]:
             f"estimates reach from {min(estimates):.3g} to {max(estimates):.3g}, while rewards "
             f"allow returns from {lowest:.3g} to {highest:.3g}: they say nothing"
         )
-    missed, allowed = _missed(evidence, limits)
+    missed = abs(evidence.behaviour_estimate - evidence.logged_return)
+    allowed = _allowed(evidence, limits)
     if missed > allowed:
         return "inconclusive", (
             f"the estimate of what acted is {evidence.behaviour_estimate:.3g} and its logged "
@@ -264,10 +264,6 @@ def decide(evidence: Evidence, limits: GateLimits) -> tuple[Decision, str]:
     return "pass", f"the candidate is better than the current policy: {figures}"
 
 
-def _missed(found: Basis | Evidence, limits: GateLimits) -> tuple[float, float]:
-    """By how much the estimate of what acted misses what the log says, and by how much it may."""
-    missed = abs(found.behaviour_estimate - found.logged_return)
-    allowed = max(
-        limits.self_check_share * abs(found.logged_return), 2 * found.logged_standard_error
-    )
-    return missed, allowed
+def _allowed(found: Basis | Evidence, limits: GateLimits) -> float:
+    """By how much the estimate of what acted may miss what the log returned."""
+    return max(limits.self_check_share * abs(found.logged_return), 2 * found.logged_standard_error)

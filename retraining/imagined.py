@@ -70,6 +70,7 @@ class ImaginedReturns:
             torch.Generator().manual_seed(seed),
         )
         returns = np.array([log.rewards[rows[:horizon]].sum(dtype=np.float64) for rows in episodes])
+        behaviour = self._play(explorer).returns @ (self._weights / self._weights.sum())
         lowest, highest = possible_returns(log.rewards, horizon)
         self.basis = Basis(
             logged_return=float(np.average(returns, weights=self._weights)),
@@ -77,9 +78,12 @@ class ImaginedReturns:
             return_range=range_of(returns),
             lowest_possible=lowest,
             highest_possible=highest,
-            behaviour_estimate=self._mean(self._play(explorer)),
+            behaviour_estimate=float(behaviour.mean()),
             current_estimate=self._mean(self._current),
         )
+        # Members that guess, one up and one down, would be right on average.
+        self.missed = float(np.abs(behaviour - self.basis.logged_return).mean())
+        """How far a member is from what the log returned, on average."""
 
     def estimate(self, candidates: Sequence[QNetwork]) -> list[Estimate]:
         """What candidates would return."""
@@ -119,7 +123,7 @@ def horizon_of(log: LoggedSteps, episodes: list[Rows], discount: float) -> int:
     longest = max(episodes, key=len)
     if log.truncated[longest[-1]]:
         return len(longest)
-    return ceil(logarithm(_NEGLIGIBLE) / logarithm(discount))
+    return ceil(logarithm(_NEGLIGIBLE) / logarithm(max(discount, _NEGLIGIBLE)))
 
 
 def _epsilon(log: LoggedSteps, rows: Rows) -> float:

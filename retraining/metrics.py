@@ -32,7 +32,7 @@ class RetrainingMetrics:
         )
         self._advantage = Gauge(
             "dqn_retrain_candidate_advantage",
-            "Estimated gain of the last candidate over the current policy, discounted.",
+            "Estimated gain of the last candidate over the current policy, in learned rewards.",
             ["policy"],
             registry=self.registry,
         )

@@ -45,8 +45,9 @@ def retraining() -> list[Panel]:
         graph(
             "Candidate's advantage",
             "short",
-            "Over the version that serves, discounted, in the unit of its Q-values. The lower "
-            "bound decides: above 0 it goes on to a canary, below it RetrainingBlocked counts.",
+            "Over the version that serves, in the unit of rewards as they are learned from. The "
+            "lower bound decides: above 0 it goes on to a canary, below it RetrainingBlocked "
+            "counts.",
             [
                 Query(
                     """max by (policy) (dqn_retrain_candidate_advantage{policy=~"$policy"})""",
