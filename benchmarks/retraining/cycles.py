@@ -57,17 +57,31 @@ class CycleSizes(NamedTuple):
     """Between two steps of all poles."""
 
 
+_SMALL: Final = (
+    *("--most-steps", "30000", "--shadow-seconds", "1"),
+    *("--profile-episodes", "20", "--profile-observations", "2000", "--floor-episodes", "20"),
+)
 CYCLES: Final = CycleSizes(
     cycles=20,
     new_steps=24_000,
     flags=(
-        *("--most-steps", "30000", "--shadow-seconds", "1"),
-        *("--profile-episodes", "20", "--profile-observations", "2000", "--floor-episodes", "20"),
+        *_SMALL,
+        *("--offline.alphas", "[0.03, 0.1]", "--offline.updates", "600"),
+        *("--offline.candidate-updates", "[150, 300]"),
+        *("--dynamics.updates", "1500", "--dynamics.members", "4", "--dynamics.starts", "128"),
     ),
     poles=32,
     pause_seconds=0.01,
 )
-QUICK_CYCLES: Final = CYCLES._replace(cycles=1)
+QUICK_CYCLES: Final = CYCLES._replace(
+    cycles=1,
+    new_steps=10_000,
+    flags=(
+        *_SMALL,
+        *("--limits.least-episodes", "20", "--offline.alphas", "[0.1]", "--offline.updates", "100"),
+        *("--offline.candidate-updates", "[50]", "--dynamics.updates", "200"),
+    ),
+)
 
 
 class CycleFound(msgspec.Struct, frozen=True, kw_only=True):
