@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.report import RESULTS_FOLDER, Figure, print_figures, write_result
 from benchmarks.training.overestimation import bias_figures, ratio_figures
-from benchmarks.training.pong import measure_pong
+from benchmarks.training.pong import measure_pong, measure_two_cores
 from benchmarks.training.processes import ProgramError
 from benchmarks.training.replay import measure_replay
 from benchmarks.training.rivals.environments import LIBRARIES, InstallError, Library, install
@@ -34,6 +34,7 @@ PARTS = {
     "cartpole": "CartPole",
     "lunarlander": "LunarLander",
     "pong": "Pong",
+    "two-cores": "two cores",
     "apex": "Ape-X",
 }
 """Each part and how its figures' names begin."""
@@ -56,6 +57,9 @@ def main(arguments: Sequence[str]) -> int:
         "cartpole": lambda: _cartpole(libraries, options.seeds, quick=options.quick),
         "lunarlander": lambda: _lunarlander(libraries, options.seeds, quick=options.quick),
         "pong": lambda: measure_pong(
+            options.rounds, with_rival=not options.alone, quick=options.quick
+        ),
+        "two-cores": lambda: measure_two_cores(
             options.rounds, with_rival=not options.alone, quick=options.quick
         ),
         "apex": lambda: _apex(quick=options.quick),

@@ -51,12 +51,9 @@ cores, quiet."""
 
 
 def measure_pong(rounds: int, *, with_rival: bool, quick: bool) -> list[Figure]:
-    """Steps a second with learning on one core and on two, and what its parts do alone."""
-    lengths = (320, 480) if quick else (480, 1_280)
-    has_rival = with_rival and _is_there()
+    """Steps a CPU second with learning, and what its parts do alone."""
     return [
-        _learning_figure(1, lengths, rounds, has_rival=has_rival),
-        _learning_figure(2, lengths, rounds, has_rival=has_rival),
+        _learning_figure(1, rounds, with_rival=with_rival, quick=quick),
         _learner_figure(learner_rate(1.0 if quick else 10.0)),
         Figure(
             "Pong, environments alone, stepped one after another",
@@ -67,20 +64,26 @@ def measure_pong(rounds: int, *, with_rival: bool, quick: bool) -> list[Figure]:
     ]
 
 
+def measure_two_cores(rounds: int, *, with_rival: bool, quick: bool) -> list[Figure]:
+    """Steps a second of two threads, for which both cores must be free."""
+    return [_learning_figure(2, rounds, with_rival=with_rival, quick=quick)]
+
+
 def _learning_figure(
-    threads: Literal[1, 2], lengths: tuple[int, int], rounds: int, *, has_rival: bool
+    threads: Literal[1, 2], rounds: int, *, with_rival: bool, quick: bool
 ) -> Figure:
     """One thread is counted in CPU time; of two, what counts is how soon they are done."""
+    lengths = (320, 480) if quick else (480, 1_280)
     flags = ("--threads", str(threads))
     programs = [Program((*OURS, *flags), "--total-steps", FROM_HERE)]
-    if has_rival:
+    if with_rival and _is_there():
         programs.append(Program((SB3.python, *SB3.command, *flags), "--steps"))
     costs = seconds_a_step(programs, lengths, rounds, "cpu" if threads == 1 else "wall")
     ours, *others = (1.0 / cost for cost in costs)
     goal = GOAL_RATIO if threads == 1 else GOAL_RATIO_ON_TWO_CORES
     ratio = ours / others[0] if others else None
     return Figure(
-        "Pong with learning, this project" + (", on two cores" if threads == 2 else ""),
+        ("two cores: " if threads == 2 else "") + "Pong with learning, this project",
         ours,
         "steps/CPU s" if threads == 1 else "steps/s",
         goal=f"at least {goal:g} times Stable-Baselines3's",
