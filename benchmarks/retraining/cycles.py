@@ -69,6 +69,8 @@ CYCLES: Final = CycleSizes(
         *("--offline.alphas", "[0.03, 0.1]", "--offline.updates", "600"),
         *("--offline.candidate-updates", "[150, 300]"),
         *("--dynamics.updates", "1500", "--dynamics.members", "4", "--dynamics.starts", "128"),
+        # Where the model is not believed.
+        *("--fitted.updates", "1500", "--fitted.draws", "4"),
     ),
     poles=32,
     pause_seconds=0.01,
@@ -80,6 +82,7 @@ QUICK_CYCLES: Final = CYCLES._replace(
         *_SMALL,
         *("--limits.least-episodes", "20", "--offline.alphas", "[0.1]", "--offline.updates", "100"),
         *("--offline.candidate-updates", "[50]", "--dynamics.updates", "200"),
+        *("--fitted.updates", "200"),
     ),
 )
 
