@@ -25,7 +25,7 @@ from benchmarks.serving.rivals.wire import Request
 CPU_GOALS: Final = {"monitoring": 0.02, "metrics": None, "log": 0.05}
 P99_GOALS_MS: Final = {"monitoring": None, "metrics": None, "log": 0.3}
 _WARM_UP_SECONDS: Final = 3.0
-_TURNS: Final = 16
+_TURNS: Final = 12
 """Of each side in a pair; who goes first changes from turn to turn."""
 
 

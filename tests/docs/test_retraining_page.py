@@ -23,7 +23,7 @@ def test_the_unit_starts_cycles() -> None:
     (line,) = [each for each in block_with("ExecStart").splitlines() if "ExecStart" in each]
     program, verb, *flags = shlex.split(line.removeprefix("ExecStart="))
     assert (Path(program).name, verb) == ("dqn", "retrain")
-    config = RetrainConfig(_cli_parse_args=flags)  # type: ignore[call-arg]  # pydantic-settings'
+    config = RetrainConfig(_cli_parse_args=flags)
     assert (config.every, config.policy) == (6 * 3600.0, "cartpole")
 
 

@@ -74,11 +74,11 @@ def test_updates_equal_those_of_plain_torch(tmp_path: Path, optimiser: str) -> N
 
 
 def test_frames_are_learned_from_as_the_network_sees_them(tmp_path: Path) -> None:
-    pixels = {"observation_shape": (4, 84, 84), "convolutions": "nature", "hidden_sizes": (16,)}
     config = training_config(
         tmp_path, convolutions="nature", normalise_observations=False, double=False
     )
-    learns = Learner(q_network(**pixels).config, config, torch.Generator().manual_seed(0))
+    pixels = q_network(observation_shape=(4, 84, 84), convolutions="nature", hidden_sizes=(16,))
+    learns = Learner(pixels.config, config, torch.Generator().manual_seed(0))
     # Each row and column, and each frame of a stack, is as bright as no other.
     planes, rows, columns = torch.meshgrid(
         torch.arange(4), torch.arange(84), torch.arange(84), indexing="ij"
