@@ -45,7 +45,7 @@ rules: install
 bench: install
 	$(BIN)/python -m benchmarks.presets
 	$(BIN)/python -m benchmarks.experience
-	for name in serving delivery faults canary fleet shadow cost drift hacking newcomer rules training; do \
+	for name in serving delivery faults canary fleet shadow cost drift hacking newcomer rules training retraining; do \
 	  $(BIN)/python -m benchmarks.$$name --write || exit 1; \
 	done
 
