@@ -148,7 +148,7 @@ class Cycle:
         return self._stages[state.stage](state)
 
     def _collect(self, state: CycleState) -> CycleState:
-        config = self._config
+        config, state = self._config, _with(state, dataset_parts=None)
         try:
             dataset = self._sources.dataset(state)
             reading = self._sources.read(state, dataset)
@@ -158,6 +158,7 @@ class Cycle:
             state,
             dataset_id=dataset.dataset_id,
             dataset_sha256=dataset.sha256,
+            dataset_parts=tuple(part.part_id for part in dataset.manifests),
             num_steps=len(reading.recent.actions),
             num_episodes=reading.num_episodes,
             suspicious=reading.suspicious,

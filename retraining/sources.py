@@ -5,6 +5,7 @@ from pathlib import Path
 from contract.bundle import read_bundle
 from recorder.dataset.load import Dataset, Selection, read_dataset
 from recorder.dataset.manifest import DatasetError
+from recorder.dataset.quarantine import active_quarantines
 from recorder.dataset.store import DatasetStore
 from retraining.config import RetrainConfig
 from retraining.learning import known_of
@@ -22,6 +23,7 @@ class Sources:
     def __init__(self, config: RetrainConfig) -> None:
         self._config = config
         self._store = DatasetStore(config.data / "datasets")
+        self._held: tuple[Dataset, Reading] | None = None
 
     def num_steps(self, since: float) -> int:
         """Sealed steps of episodes that began then or later."""
@@ -33,12 +35,13 @@ class Sources:
         return sum(len(part.steps_of(chosen)) for part, chosen in opened)
 
     def dataset(self, state: CycleState) -> Dataset:
-        """Episodes that had begun when the cycle did.
+        """Episodes that had begun when the cycle did; once it has collected, of the same parts.
 
         Raises:
             DatasetError: There are none.
         """
-        selection = Selection(end=state.started_at)
+        parts = None if state.dataset_parts is None else frozenset(state.dataset_parts)
+        selection = Selection(end=state.started_at, parts=parts)
         return read_dataset(self._store, self._config.policy, selection)
 
     def read(self, state: CycleState, dataset: Dataset) -> Reading:
@@ -49,10 +52,21 @@ class Sources:
             CycleError: The parent's checkpoint is missing.
         """
         known = known_of(self.parent(state), state.parent or 0)
-        return read_log(dataset, known, self._config.most_steps)
+        reading = read_log(dataset, known, self._config.most_steps)
+        self._held = dataset, reading
+        return reading
 
     def read_again(self, state: CycleState) -> Reading | None:
-        """What the cycle collected; None where that is another dataset by now."""
+        """What the cycle collected; None where some of it is gone or quarantined by now.
+
+        What this process has read stays as it was read: the recorder may have joined its parts
+        meanwhile, and a cycle that outlasts every build would never end.
+        """
+        if self._held is not None:
+            dataset, reading = self._held
+            active = active_quarantines(self._store, self._config.policy)
+            if (dataset.sha256, dataset.quarantines) == (state.dataset_sha256, active):
+                return reading
         try:
             dataset = self.dataset(state)
             if dataset.sha256 != state.dataset_sha256:

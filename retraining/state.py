@@ -56,6 +56,8 @@ class CycleState(Record):
     """The stable version when it began."""
     dataset_id: str | None = None
     dataset_sha256: str | None = None
+    dataset_parts: tuple[str, ...] | None = None
+    """What was collected; parts that are built later are the next cycle's."""
     num_steps: int = 0
     num_episodes: int = 0
     suspicious: dict[str, int] = Field(default_factory=dict)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from recorder.dataset.manifest import DatasetError, PartManifest
 from recorder.dataset.parts import read_tables
-from recorder.dataset.quarantine import Quarantine, read_quarantines
+from recorder.dataset.quarantine import Quarantine, active_quarantines
 from recorder.dataset.sampling import TransitionSampler
 from recorder.dataset.store import DatasetStore
 from recorder.dataset.transitions import LoggedEpisode, LoggedTransitions, Part
@@ -33,6 +33,8 @@ class Selection:
     behaviours: frozenset[str] | None = None
     """Episodes in which none but these acted."""
     is_complete: bool | None = None
+    parts: frozenset[str] | None = None
+    """Ids of the only parts that are read, whatever has been added since."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def read_dataset(
     manifests = tuple(part for part in store.parts(policy) if _may_hold(part, selection))
     if not manifests:
         raise DatasetError(f"{policy}: no part of a dataset holds what is selected")
-    active = tuple(each for each in read_quarantines(store, policy) if each.is_active)
+    active = active_quarantines(store, policy)
     return Dataset(store, policy, selection, manifests, active, max_held_bytes)
 
 
@@ -173,6 +175,7 @@ def _may_hold(part: PartManifest, selection: Selection) -> bool:
         (selection.begin is None or part.ended_at >= selection.begin)
         and (selection.end is None or part.started_at < selection.end)
         and selection.schema_hash in (None, part.schema_hash)
+        and (selection.parts is None or part.part_id in selection.parts)
     )
 
 

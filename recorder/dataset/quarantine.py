@@ -100,6 +100,11 @@ def read_quarantines(store: DatasetStore, policy: str) -> list[Quarantine]:
     return sorted(entries, key=lambda entry: (entry.at, entry.entry_id))
 
 
+def active_quarantines(store: DatasetStore, policy: str) -> tuple[Quarantine, ...]:
+    """Those that have not been lifted."""
+    return tuple(each for each in read_quarantines(store, policy) if each.is_active)
+
+
 def _write(store: DatasetStore, policy: str, entry: Quarantine) -> None:
     content = msgspec.json.format(msgspec.json.encode(entry), indent=2)
     store.write(f"{policy}/quarantine/{entry.entry_id}.json", content)

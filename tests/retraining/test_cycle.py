@@ -8,10 +8,14 @@ import pytest
 from contract.bundle import read_bundle
 from contract.ledger import LEDGER_FILE, Entry, FileLedger, append_latest
 from dqn_client import Client
+from recorder.dataset.parts import compact
+from recorder.dataset.quarantine import add_quarantine
+from recorder.dataset.store import DatasetStore
 from retraining.cycle import REPORT_FILE, Cycle
 from retraining.state import CycleError, CycleState, Stage, only_cycle, read_states, write_state
 from retraining.versions import network_sha256
 from tests.builders import POLICY
+from tests.recorder.dataset.episodes import Log, built
 from tests.retraining.serving import (
     BEGIN,
     EPISODES,
@@ -157,6 +161,62 @@ def test_what_was_done_and_not_yet_noted_is_found_and_not_done_again(
     assert last.version == 2
     assert not (data / "policies" / POLICY / "3").exists()
     assert actions_in(service) == ["promote", "register", "shadow", "shadow", "canary"]
+
+
+def test_what_is_built_while_a_cycle_learns_is_the_next_cycles(
+    service: Running, data: Path
+) -> None:
+    with pytest.raises(Interrupted):
+        run(service, data, dies_at="judge", dry_run=True)
+    (before,) = read_states(data / "retraining" / POLICY)
+    # It began before the cycle did, and is built after that has collected.
+    log = Log(data / "shards", sequence=10**6)
+    log.seal(episode(EPISODES))
+    store = DatasetStore(data / "datasets")
+    assert [part.num_episodes for part in built(log, store).parts] == [1]
+    state = run(service, data, dies_at="collect", dry_run=True)
+    assert state is not None
+    assert (state.outcome, state.dataset_sha256) == ("dry_run", before.dataset_sha256)
+
+
+def test_parts_that_are_joined_while_a_cycle_learns_do_not_begin_it_anew(
+    service: Running, data: Path
+) -> None:
+    log, store = Log(data / "shards", sequence=10**6), DatasetStore(data / "datasets")
+    log.seal(episode(EPISODES))
+    built(log, store)
+    entered: list[Stage] = []
+
+    def enter(stage: Stage) -> None:
+        entered.append(stage)
+        assert stage == "collect" or len(compact(store, POLICY, NOW)) == (stage == "learn")
+
+    with Client(str(service.client.base_url), timeout_seconds=60.0) as client:
+        cycle = Cycle(config(data, dry_run=True), client, lambda: NOW, lambda _: None, enter=enter)
+        state = cycle.run()
+    assert state is not None
+    assert (state.outcome, entered) == ("dry_run", ["collect", "learn", "judge"])
+
+
+def test_what_is_quarantined_while_a_cycle_learns_is_not_judged_by(
+    service: Running, data: Path
+) -> None:
+    with pytest.raises(Interrupted):
+        run(service, data, dies_at="judge", dry_run=True)
+    (before,) = read_states(data / "retraining" / POLICY)
+    begin = BEGIN + 1000 * 7
+    add_quarantine(
+        DatasetStore(data / "datasets"),
+        POLICY,
+        begin=begin,
+        end=begin + 1,
+        who="test",
+        why="a sensor was off",
+        now=NOW,
+    )
+    state = run(service, data, dry_run=True)
+    assert state is not None
+    assert state.num_episodes == before.num_episodes - 1
 
 
 def test_a_freeze_holds_a_cycle_until_it_is_lifted(service: Running, data: Path) -> None:

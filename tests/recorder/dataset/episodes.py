@@ -75,10 +75,10 @@ def episode_records(
 class Log:
     """A policy's shards in a folder, sealed as the recorder seals them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sequence: int = 0) -> None:
         self.folder = folder
         self._log = ShardLog(folder, POLICY)
-        self._sequence = 0
+        self._sequence = sequence
 
     def seal(self, records: Sequence[Record]) -> None:
         """One more shard."""
