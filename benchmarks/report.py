@@ -104,6 +104,25 @@ def read_figures(name: str) -> list[Figure]:
     return [Figure(**each) for each in json.loads(path.read_text())["figures"]]
 
 
+def merged(
+    written: Sequence[Figure], title: str, measured: Sequence[Figure], order: Sequence[str]
+) -> list[Figure]:
+    """What is written, with the figures whose names begin with a title measured anew.
+
+    Args:
+        written: Of earlier runs; each name begins with one of `order`.
+        title: Of the part that was measured.
+        measured: What takes its place.
+        order: How the names of each part begin, in the order in which parts are kept.
+    """
+    others = [each for each in written if not each.figure.startswith(title)]
+
+    def place(figure: Figure) -> int:
+        return next(i for i, begins in enumerate(order) if figure.figure.startswith(begins))
+
+    return sorted([*others, *measured], key=place)
+
+
 def describe_machine() -> str:
     """Processor, cores that this process may use, memory and system, in words."""
     return (

@@ -18,12 +18,13 @@ from typing import Final, NamedTuple
 from benchmarks.cost.paced import run_paced
 from benchmarks.cost.pairs import NUM_PAIRS, Bound, upper_bound
 from benchmarks.cost.servers import Running, one_row, scraped, server_with, write_armed_policy
-from benchmarks.report import Figure, print_figures, write_result
+from benchmarks.report import Figure, merged, print_figures, read_figures, write_result
 from benchmarks.serving.load import Load
 from benchmarks.serving.rivals.wire import Request
 
 CPU_GOALS: Final = {"monitoring": 0.02, "metrics": None, "log": 0.05}
 P99_GOALS_MS: Final = {"monitoring": None, "metrics": None, "log": 0.3}
+_COMMAND: Final = ("python", "-m", "benchmarks.cost", "--write")
 _WARM_UP_SECONDS: Final = 3.0
 _TURNS: Final = 12
 """Of each side in a pair; who goes first changes from turn to turn."""
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     """Measure each part; 1 where a goal is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cost", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="three pairs of short turns")
-    parser.add_argument("--write", action="store_true", help="write the result file")
+    parser.add_argument("--write", action="store_true", help="keep each part's figures")
     parser.add_argument("--what", nargs="*", choices=sorted(CPU_GOALS), help="only these parts")
     parser.add_argument("--pairs", type=int, choices=NUM_PAIRS, default=10)
     parser.add_argument("--seconds", type=float, default=1.0, help="of one turn")
@@ -65,11 +66,13 @@ def main(arguments: Sequence[str]) -> int:
         options.pairs, options.seconds = 3, 1.0
     figures: list[Figure] = []
     for part in options.what or CPU_GOALS:
-        figures += _figures(part, _measure(part, options.pairs, options.seconds))
+        measured = _figures(part, _measure(part, options.pairs, options.seconds))
+        figures += measured
+        if options.write:
+            order = [f"{each}: " for each in CPU_GOALS]
+            together = merged(read_figures("cost"), f"{part}: ", measured, order)
+            print("written to", write_result("cost", _COMMAND, ("numpy", "onnxruntime"), together))
     print_figures("what a part costs a request", figures)
-    if options.write:
-        command = ["python", "-m", "benchmarks.cost", *arguments]
-        print("written to", write_result("cost", command, ("numpy", "onnxruntime"), figures))
     return 0 if all(figure.met is not False for figure in figures) else 1
 
 

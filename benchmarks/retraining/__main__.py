@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import torch
 
-from benchmarks.report import Figure, print_figures, read_figures, write_result
+from benchmarks.report import Figure, merged, print_figures, read_figures, write_result
 from benchmarks.retraining.beside import QUICK_TURNS, TURNS, measure_beside
 from benchmarks.retraining.cycle_figures import cycle_figures
 from benchmarks.retraining.cycles import CYCLES, QUICK_CYCLES, CycleSizes, run_cycles
@@ -200,16 +200,11 @@ def main(arguments: Sequence[str]) -> int:
         figures += measured
         if options.write and not options.quick:
             title = f"{part}, {options.preset}:" if part in _OF_A_TASK else f"{part}, "
-            together = merged(read_figures("retraining"), title, measured)
+            order = [f"{each}, " for each in PARTS]
+            together = merged(read_figures("retraining"), title, measured, order)
             print("written to", write_result("retraining", _COMMAND, _PACKAGES, together))
     print_figures("retraining", figures)
     return 0 if options.quick or all(figure.met is not False for figure in figures) else 1
-
-
-def merged(written: Sequence[Figure], title: str, measured: Sequence[Figure]) -> list[Figure]:
-    """What is written, with the figures whose names begin with a title measured anew."""
-    others = [each for each in written if not each.figure.startswith(title)]
-    return sorted([*others, *measured], key=lambda each: PARTS.index(each.figure.split(",")[0]))
 
 
 def _learning(options: argparse.Namespace, out: Path) -> list[Figure]:

@@ -6,7 +6,6 @@ that is measured takes the place of what the result file said of it, as soon as 
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.report import RESULTS_FOLDER, Figure, print_figures, write_result
+from benchmarks.report import Figure, merged, print_figures, read_figures, write_result
 from benchmarks.training.overestimation import bias_figures, ratio_figures
 from benchmarks.training.pong import measure_pong, measure_two_cores
 from benchmarks.training.processes import ProgramError
@@ -74,29 +73,10 @@ def main(arguments: Sequence[str]) -> int:
             continue
         figures += measured
         if options.write and not options.quick:
-            write_result("training", _COMMAND, _PACKAGES, merged(_written(), part, measured))
+            together = merged(read_figures("training"), PARTS[part], measured, list(PARTS.values()))
+            write_result("training", _COMMAND, _PACKAGES, together)
     print_figures("training", figures)
     return 0 if options.quick or all(figure.met is not False for figure in figures) else 1
-
-
-def merged(written: Sequence[Figure], part: str, measured: Sequence[Figure]) -> list[Figure]:
-    """What is written with one part measured anew, in the order of `PARTS`."""
-    others = [figure for figure in written if not figure.figure.startswith(PARTS[part])]
-    titles = list(PARTS.values())
-
-    def place(figure: Figure) -> int:
-        return next(i for i, title in enumerate(titles) if figure.figure.startswith(title))
-
-    return sorted([*others, *measured], key=place)
-
-
-def _written() -> list[Figure]:
-    path = RESULTS_FOLDER / "training.json"
-    return (
-        [Figure(**each) for each in json.loads(path.read_text())["figures"]]
-        if path.exists()
-        else []
-    )
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -4,8 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.report import Figure
-from benchmarks.retraining.__main__ import merged
+from benchmarks.report import Figure, merged
 from benchmarks.retraining.beside import Pair, beside_figures
 from benchmarks.retraining.cycle_figures import cycle_figures, is_told
 from benchmarks.retraining.cycles import CycleFound
@@ -84,9 +83,10 @@ def test_a_story_is_told_where_report_and_ledger_have_it_whole() -> None:
 
 def test_a_part_measured_anew_replaces_itself_and_nothing_else() -> None:
     written = [Figure(f"{part}: a", 1.0, "s") for part in ("gate, cartpole", "gate, lunarlander")]
-    told = merged(written, "gate, cartpole:", [Figure("gate, cartpole: b", 2.0, "s")])
+    order = ["gate, ", "cycles, "]
+    told = merged(written, "gate, cartpole:", [Figure("gate, cartpole: b", 2.0, "s")], order)
     assert [each.figure for each in told] == ["gate, lunarlander: a", "gate, cartpole: b"]
-    told = merged(told, "cycles, ", [Figure("cycles, c", 3.0, "s")])
+    told = merged([Figure("cycles, c", 3.0, "s")], "gate, cartpole:", told, order)
     assert [each.value for each in told] == [1.0, 2.0, 3.0]
 
 
