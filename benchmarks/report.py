@@ -44,12 +44,12 @@ class Figure:
     @classmethod
     def at_least(cls, figure: str, value: float, unit: str, goal: float) -> Self:
         """A figure that is good where it is large."""
-        return cls(figure, value, unit, f"at least {goal:g}", met=value >= goal)
+        return cls(figure, value, unit, f"at least {goal:g}", met=bool(value >= goal))
 
     @classmethod
     def at_most(cls, figure: str, value: float, unit: str, goal: float) -> Self:
         """A figure that is good where it is small."""
-        return cls(figure, value, unit, f"at most {goal:g}", met=value <= goal)
+        return cls(figure, value, unit, f"at most {goal:g}", met=bool(value <= goal))
 
 
 def print_figures(title: str, figures: Sequence[Figure]) -> None:

@@ -1,8 +1,11 @@
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.report import Figure
 from benchmarks.retraining.__main__ import CARTPOLE, gate_figures, learning_figures
 from benchmarks.retraining.logs import Mediocre, log_of
 from benchmarks.retraining.studies import Judged, Learned, rank_correlation, regret
@@ -54,3 +57,8 @@ def test_a_log_has_whole_episodes_in_order(tmp_path: Path) -> None:
     rows = whole[3]
     assert (log.observations[rows[1:]] == log.next_observations[rows[:-1]]).all()
     assert np.mean(~log.is_preferred) == pytest.approx(0.1, abs=0.04)
+
+
+def test_figures_of_numpy_s_numbers_can_be_written() -> None:
+    figures = [Figure.at_least("a", np.float64(2.0), "s", np.float64(1.0))]
+    assert json.loads(json.dumps([asdict(each) for each in figures]))[0]["met"] is True
