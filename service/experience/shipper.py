@@ -59,6 +59,7 @@ class Shipper:
         self._durability = Durability(self._redis)
         self._is_committed = False
         """Something was sent over the present connection, and is not confirmed."""
+        self._has_begun = False
         self._confirmed = read_shipped(spool.folder)
         self._reader = SegmentReader(spool.folder, self._confirmed)
         self._awaited: _Awaited | None = None
@@ -126,6 +127,11 @@ class Shipper:
         return bool(batch)
 
     def _send(self, batch: Sequence[tuple[int, bytes]]) -> None:
+        if not self._has_begun:
+            # Before anything is sent: who drains a dead worker's folder is to know by it that some
+            # of what is not confirmed may have come through.
+            replace_file(self._spool.folder / SHIPPED_FILE, str(self._confirmed).encode())
+            self._has_begun = True
         parts: dict[str, list[tuple[int, bytes]]] = {}
         policies = set()
         for sequence, content in batch:

