@@ -22,6 +22,9 @@ install: $(VENV)/.installed
 run: install
 	@$(BIN)/dqn run $(ARGS)
 
+# Threads of numerics that outnumber the cores fight for them; CI counts alike.
+test test-slow: export OMP_NUM_THREADS ?= 1
+
 test: install
 	$(BIN)/pytest -m 'not slow' $(ARGS)
 

@@ -94,6 +94,8 @@ class Cycle:
                 return None
             while not state.is_over:
                 state = self._step(state)
+                if state.stage not in ("learn", "judge"):
+                    self._sources.let_go()
                 write_state(self._config.folder, state)
                 self._report(state)
             if not state.is_dry_run:

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from contract.declaration import Record
+from retraining.ensemble import Ensemble
 from retraining.inputs import Inputs
 from training.losses import bootstrapped
 from training.offline_log import LoggedSteps, may_go_on, n_step_sums
@@ -109,13 +110,14 @@ def fit(
             "expected some of each"
         )
     targets = _policy_targets(log, policies, discount, scale, config.n_step)
-    network = _Ensemble(
-        len(policies),
+    hidden = config.hidden_size
+    # Members of one number begin alike for every policy.
+    network = Ensemble(
         len(draws),
-        inputs.observations.shape[1],
-        log.legal_actions.shape[1],
-        config.hidden_size,
+        (inputs.observations.shape[1], hidden, hidden, log.legal_actions.shape[1]),
+        functional.relu,
         torch.Generator().manual_seed(seed),
+        copies=len(policies),
     )
     # What targets have not reached yet counts as what the log returned, not as nothing.
     horizon = round(1 / (1 - discount)) if discount < 1 else len(rows)
@@ -130,7 +132,7 @@ def fit(
         optimiser.param_groups[0]["lr"] = config.learning_rate * (1 - 0.9 * number / config.updates)
         drawn = torch.from_numpy(rows[rng.integers(len(rows), size=config.batch_size)])
         wanted = _wanted(network, lagging, inputs, targets, drawn)
-        found = network(network.parameters, inputs.observations[drawn].unsqueeze(0))
+        found = network(inputs.observations[drawn].unsqueeze(0))
         predicted = _of(found, logged_actions[:, drawn], len(draws))
         errors = functional.huber_loss(predicted, wanted, reduction="none")
         counted = weights[:, drawn]
@@ -177,44 +179,9 @@ def _policy_targets(
     )
 
 
-class _Ensemble:
-    """P times K networks of two hidden layers as batched matrices."""
-
-    def __init__(
-        self,
-        policies: int,
-        members: int,
-        inputs: int,
-        actions: int,
-        hidden: int,
-        generator: torch.Generator,
-    ) -> None:
-        self.parameters: list[Tensor] = []
-        for before, after in ((inputs, hidden), (hidden, hidden), (hidden, actions)):
-            bound = before**-0.5
-            for rows in (before, 1):
-                drawn = torch.empty(members, rows, after).uniform_(
-                    -bound, bound, generator=generator
-                )
-                # Members of one number begin alike for every policy.
-                self.parameters.append(drawn.repeat(policies, 1, 1).requires_grad_())
-
-    @torch.no_grad()
-    def begin_at(self, value: float) -> None:
-        """Let all Q-values be about this before anything is fitted."""
-        self.parameters[-1].add_(value)
-
-    def __call__(self, parameters: list[Tensor], inputs: Tensor) -> Tensor:
-        """Q-values [P * K, B, num_actions] of inputs [1 or P * K, B, size]."""
-        first, first_bias, second, second_bias, last, last_bias = parameters
-        hidden = (inputs @ first + first_bias).relu()
-        hidden = torch.baddbmm(second_bias, hidden, second).relu()
-        return torch.baddbmm(last_bias, hidden, last)
-
-
 @torch.no_grad()
 def _wanted(
-    network: _Ensemble, lagging: list[Tensor], inputs: Inputs, targets: _Targets, drawn: Tensor
+    network: Ensemble, lagging: list[Tensor], inputs: Inputs, targets: _Targets, drawn: Tensor
 ) -> Tensor:
     """Targets of drawn rows by the lagging copies, [P, K, B]."""
     last = targets.lasts[:, drawn]
@@ -224,7 +191,7 @@ def _wanted(
     return bootstrapped(
         targets.sums[:, drawn].unsqueeze(1),
         targets.terminated[last].unsqueeze(1),
-        _of(network(lagging, following), next_actions, members),
+        _of(network(following, lagging), next_actions, members),
         targets.discounts[:, drawn].unsqueeze(1),
     )
 
@@ -242,7 +209,7 @@ def _estimates(
     log: LoggedSteps,
     inputs: Inputs,
     policies: list[Policy],
-    network: _Ensemble,
+    network: Ensemble,
     draws: Floats,
     num_draws: int,
     first_rows: npt.NDArray[np.int64],
@@ -255,7 +222,7 @@ def _estimates(
     is_first = torch.from_numpy(log.steps == 0)
     for start in range(0, len(log.actions), _ROWS_AT_ONCE):
         places = torch.arange(start, min(start + _ROWS_AT_ONCE, len(log.actions)))
-        q_values = network(network.parameters, inputs.observations[places].unsqueeze(0))
+        q_values = network(inputs.observations[places].unsqueeze(0))
         found = _of(q_values, own[:, places], members)
         means.append(found.mean(dim=1))
         logged_means.append(_of(q_values, logged[:, places], members).mean(dim=1))

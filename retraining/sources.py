@@ -75,6 +75,10 @@ class Sources:
         except DatasetError:
             return None
 
+    def let_go(self) -> None:
+        """Free what was read: between two cycles there may be hours."""
+        self._held = None
+
     def parent(self, state: CycleState) -> Checkpoint:
         """What the stable version was exported from.
 
