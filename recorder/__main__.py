@@ -69,8 +69,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Another try may help: the other recorder may be about to go.
         sys.stderr.write(f"dqn record: {error}\n")
         return 1
-    _tell_metrics(settings, metrics)
-    recorder.run(wait)
+    page = _MetricsPage(settings, metrics)
+
+    def wait_and_tell(seconds: float) -> bool:
+        page.open()
+        return wait(seconds)
+
+    page.open()
+    recorder.run(wait_and_tell)
     return 0
 
 
@@ -131,17 +137,29 @@ def _stop_signals(parent: int | None) -> Callable[[float], bool]:
     return lambda seconds: bool(select.select(watched, [], [], seconds)[0])
 
 
-def _tell_metrics(settings: RecorderSettings, metrics: RecorderMetrics) -> None:
-    where = {"host": settings.metrics_host, "port": settings.metrics_port}
-    try:
-        server, _ = start_http_server(
-            settings.metrics_port, settings.metrics_host, metrics.registry
-        )
-    except OSError as error:
-        # The log is worth more than its metrics: a taken port stops no sealing.
-        _log.error("metrics_not_told", error=str(error), **where)
-    else:
-        _log.info("recording", data=str(settings.data), **(where | {"port": server.server_port}))
+class _MetricsPage:
+    """The recorder's own `/metrics`: the log is worth more, so a taken port stops no sealing."""
+
+    def __init__(self, settings: RecorderSettings, metrics: RecorderMetrics) -> None:
+        self._settings, self._metrics = settings, metrics
+        self._is_open = False
+        self._is_complained_of = False
+
+    def open(self) -> None:
+        """Listen, unless it does; a port that is taken is tried anew at the next call."""
+        if self._is_open:
+            return
+        port, host = self._settings.metrics_port, self._settings.metrics_host
+        try:
+            server, _ = start_http_server(port, host, self._metrics.registry)
+        except OSError as error:
+            if not self._is_complained_of:
+                _log.error("metrics_not_told", error=str(error), host=host, port=port)
+            self._is_complained_of = True
+        else:
+            data = str(self._settings.data)
+            _log.info("recording", data=data, host=host, port=server.server_port)
+            self._is_open = True
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -61,13 +61,13 @@ def run(
         folder: Where the reader is.
         pythons: Environment of python blocks to its interpreter.
         variables: That the reader's shell has besides.
-        ports: Of the page to ours, where something listens already; others are drawn.
+        ports: Of the page to ours, where something listens already; else they are drawn.
         hidden: Start of a block to what is run before it: what the reader has done meanwhile.
 
     Returns:
         All that was printed.
     """
-    ours = {port: str((ports or {}).get(port) or free_port()) for port in _PORTS}
+    ours = {port: str(its) for port, its in (ports or free_ports()).items()}
     found = blocks(page)
     interpreters = {"": Path(sys.executable)} | dict(pythons or {})
     text = script(found, interpreters, hidden or {})
@@ -144,11 +144,12 @@ def check_shown(page: Sequence[Block], said: Sequence[str], ports: Mapping[str, 
                 assert any(matches), f"not printed: {line}\n{printed}"
 
 
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
+def free_ports() -> dict[str, int]:
+    """For each port of the pages another one of loopback that nobody listens on."""
+    with ExitStack() as stack:
+        # All at once: one that is free again may be drawn again.
+        taken = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in _PORTS]
+        return {port: its.getsockname()[1] for port, its in zip(_PORTS, taken, strict=True)}
 
 
 def _documents(printed: str) -> Iterator[Any]:

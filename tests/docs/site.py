@@ -17,7 +17,7 @@ import httpx
 
 from dqn_client import Client, ClientError
 from tests import builders
-from tests.docs.pages import ROOT, free_port
+from tests.docs.pages import ROOT, free_ports
 
 EPISODE_STEPS: Final = 60
 ANGLE_ONLY: Final = ((0.0, 0.0, -3.0, 0.0), (0.0, 0.0, 3.0, 0.0))
@@ -29,6 +29,8 @@ _NUM_AGENTS: Final = 3
 _PAUSE_SECONDS: Final = 0.2
 _PATIENCE_SECONDS: Final = 400.0
 """Far beyond what anything here takes, on a busy machine too."""
+_SHOWN_OF_LOG: Final = 4000
+"""Characters of each log that are shown where a story fails."""
 
 
 class Agents:
@@ -77,7 +79,7 @@ class Site:
 
     def __init__(self, folder: Path, stack: ExitStack, *, has_redis: bool) -> None:
         self.folder = folder
-        self.ports = {name: free_port() for name in ("8000", "8001", "6379")}
+        self.ports = free_ports()
         self.url = f"http://127.0.0.1:{self.ports['8000']}"
         self._stack = stack
         self._has_redis = has_redis
@@ -161,7 +163,13 @@ class Site:
 def site(folder: Path, *, has_redis: bool = False) -> Iterator[Site]:
     """A place for a story; what was started in it is ended."""
     with ExitStack() as stack:
-        yield Site(folder, stack, has_redis=has_redis)
+        try:
+            yield Site(folder, stack, has_redis=has_redis)
+        except BaseException as error:
+            for log in sorted(folder.glob("*.log")):
+                told = log.read_text(encoding="utf-8", errors="replace")
+                error.add_note(f"--- {log.name}\n{told[-_SHOWN_OF_LOG:]}")
+            raise
 
 
 def wait_until(holds: Callable[[], bool], what: str) -> None:

@@ -3,12 +3,14 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from contract.segments import segment_paths
@@ -84,6 +86,23 @@ def test_a_killed_recorder_is_started_anew_and_doubles_nothing(box: Process, dat
     report(box, 2.0)
     wait_until(lambda: rewards(data) == [1.0, 2.0], "the second, by a new one")
     assert recorder_of(box) != pid
+
+
+def test_a_taken_port_stops_no_sealing_and_metrics_are_told_once_it_is_free(tmp_path: Path) -> None:
+    declare(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        variables = BRISK | {"DQN_RECORD_METRICS_PORT": str(port)}
+        with process(tmp_path, "--record", **variables) as service:
+            service.wait_until_ready()
+            wait_until(lambda: "metrics_not_told" in service.log(), "the recorder runs")
+            report(service, 1.0)
+            wait_until(lambda: rewards(tmp_path) == [1.0], "it is sealed")
+            assert service.log().count("metrics_not_told") == 1
+            other.close()
+            wait_until(lambda: "recording" in service.log(), "metrics are told")
+            told = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    assert "dqn_shards_total 1.0" in told
 
 
 def test_a_recorder_that_hangs_ends_itself_and_says_where(tmp_path: Path) -> None:
