@@ -6,14 +6,15 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from contract.records import decode_record
-from recorder.archive import put_away, take_back
+from contract.segment_reader import SHIPPED_FILE, read_shipped
+from recorder.archive import put_away, shipped_parts, take_back
 from recorder.seal import POLICY_NAME, Sealer
 from recorder.settings import RecorderSettings, SettingsError
 from recorder.shards import (
@@ -25,6 +26,7 @@ from recorder.shards import (
     shard_path,
 )
 from recorder.sources import OneSpool
+from recorder.waiting import WaitingError, check_streams
 
 _OWNER_LOCK = "owner.lock"
 _SHARD_BYTES = 64 * 1024**2
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         options = _parser(settings).parse_args(arguments)
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
-    except (ShardError, SettingsError, OSError) as error:
+    except (ShardError, SettingsError, WaitingError, OSError) as error:
         print(f"dqn spool: {error}", file=sys.stderr)
         return 1
 
@@ -46,10 +48,13 @@ def main(arguments: Sequence[str]) -> int:
 def _drain(options: argparse.Namespace) -> int:
     folder = Path(options.source)
     if not folder.is_dir() or not any(folder.glob("*.seg")):
+        _check_streams(options, shipped_parts(options.source))
         num_records = take_back(options.source, options.shards, time.time())
         print(f"{num_records} records of {options.source} are sealed in {options.shards}")
         return 0
     with _owned(folder):
+        if (folder / SHIPPED_FILE).exists():
+            _check_streams(options, {folder.name: read_shipped(folder)})
         sealer = Sealer(options.shards, OneSpool(folder), _SHARD_BYTES, "dqn spool drain")
         num_records = 0
         while (done := sealer.seal(time.time())).records:
@@ -58,6 +63,18 @@ def _drain(options: argparse.Namespace) -> int:
         shutil.rmtree(folder)
     print(f"{num_records} records of {folder.name} are sealed in {options.shards}; it is gone")
     return 0
+
+
+def _check_streams(options: argparse.Namespace, last: Mapping[str, int]) -> None:
+    """Refuse what Redis holds records of that no shard has, unless told that it is gone."""
+    if not last or options.redis_is_gone:
+        return
+    if options.redis_url is None:
+        raise WaitingError(
+            f"{options.source} was shipped to a Redis, which may hold records that no shard has: "
+            "set DQN_RECORD_REDIS_URL, or say --redis-is-gone"
+        )
+    check_streams(options.redis_url, last)
 
 
 def _seal(options: argparse.Namespace) -> int:
@@ -121,7 +138,12 @@ def _parser(settings: RecorderSettings) -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="verb")
     drain = verbs.add_parser("drain", help="seal what a dead replica, or an archive, holds")
     drain.add_argument("source", help="a producer's folder, or where `seal` has put one")
-    drain.set_defaults(run=_drain)
+    drain.add_argument(
+        "--redis-is-gone",
+        action="store_true",
+        help="do not look whether Redis holds records that were shipped and not sealed",
+    )
+    drain.set_defaults(run=_drain, redis_url=settings.read_redis_url())
     seal = verbs.add_parser("seal", help="put a spool away while the way to the log is cut off")
     seal.add_argument("folder", type=Path, help="a producer's folder, its service stopped")
     seal.add_argument("--to", required=True, help="folder or URL, such as s3://bucket/archive")

@@ -55,10 +55,28 @@ def put_away(folder: Path, url: str, now: float) -> int:
     return num_records
 
 
+def shipped_parts(url: str) -> dict[str, int]:
+    """Of producers that had begun to ship: the highest number of each in an archive.
+
+    Raises:
+        OSError: It cannot be read.
+        ShardError: A file is damaged.
+    """
+    files, root = fsspec.core.url_to_fs(url)
+    last: dict[str, int] = {}
+    for path in sorted(files.glob(f"{root}/*/*{SUFFIX}")):
+        manifest, _ = decode_shard(path, files.cat_file(path))
+        for each in manifest.ranges:
+            if each.partition is not None:
+                last[each.producer] = max(each.last, last.get(each.producer, -1))
+    return last
+
+
 def take_back(url: str, shards: Path, now: float) -> int:
     """Seal an archive's records into the log and remove it; how many were new.
 
-    The streams are drained before: a record that still waits in one could come twice.
+    The streams are drained before (`check_streams` of what `shipped_parts` names): a record that
+    still waits in one could come twice.
 
     Raises:
         OSError: The rest is still in the archive.

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
 from retraining.dynamics import DynamicsConfig
 from retraining.fitted_q import FittedQConfig
 from retraining.gate import GateLimits
+from retraining.practice import PracticeConfig
 from training.config import Flags
 from training.offline import OfflineConfig
 
@@ -111,6 +112,9 @@ class RetrainConfig(Flags):
 
     dynamics: DynamicsConfig = DynamicsConfig()
     """How a model of the environment is learned, in which they are played."""
+
+    practice: PracticeConfig = PracticeConfig()
+    """How more of them are learned in one, where the gate plays them in one."""
 
     fitted: FittedQConfig = FittedQConfig()
     """How their values are estimated where no model can be believed."""

@@ -139,6 +139,11 @@ class Gate:
         )
 
     @property
+    def plays(self) -> bool:
+        """Whether a model of the environment is believed, and candidates are played in it."""
+        return self._method == "played in a model"
+
+    @property
     def basis(self) -> Basis:
         """What estimates are held against."""
         return self._estimator.basis

@@ -16,14 +16,20 @@ import torch
 from retraining.dynamics import Dynamics, DynamicsConfig
 from retraining.estimates import Basis, Estimate, possible_returns, range_of
 from retraining.fitted_q import Policy
-from retraining.rollouts import Act, Played, exploring, greedy, mean_and_error, play
+from retraining.rollouts import (
+    Act,
+    Played,
+    exploring,
+    greedy,
+    mean_and_error,
+    play,
+    value_beyond,
+)
 from training.network import QNetwork
 from training.offline_log import LoggedSteps
 
 _NEGLIGIBLE = 0.01
 """Share of a reward that the discount leaves after as many steps as an episode may take."""
-_ILL_QUANTILE = 0.05
-"""Of what logged steps still returned: what leaving the log counts."""
 _LEAST_AGREEMENT = 0.98
 """Share of an episode's steps that prefer what the current policy does, if it was its own."""
 
@@ -58,7 +64,7 @@ class ImaginedReturns:
         self._firsts = torch.from_numpy(log.observations[first_rows].astype(np.float32))
         self._weights = log.weights[first_rows].astype(np.float64)
         self._horizon = horizon
-        self._value_beyond = float(np.quantile(_remaining(log, own_episodes), _ILL_QUANTILE))
+        self._value_beyond = value_beyond(log, own_episodes, discount=1.0)
         self._dynamics = Dynamics(log, config, seed)
         self._current = self._play(greedy(current))
 
@@ -132,10 +138,3 @@ def _epsilon(log: LoggedSteps, rows: Rows) -> float:
     num_actions = probabilities.shape[1]
     others = 1.0 - probabilities.max(axis=1).mean()
     return float(others * num_actions / (num_actions - 1))
-
-
-def _remaining(log: LoggedSteps, episodes: list[Rows]) -> npt.NDArray[np.float64]:
-    """What each step of the episodes still returned, itself included."""
-    return np.concatenate(
-        [log.rewards[rows][::-1].cumsum(dtype=np.float64)[::-1] for rows in episodes]
-    )

@@ -10,6 +10,7 @@ import torch
 from retraining.config import RetrainConfig
 from retraining.gate import Gate, Verdict
 from retraining.importance import returns_spread
+from retraining.practice import practise
 from retraining.reading import Known, Reading, split_episodes
 from training.checkpoint import Checkpoint, CheckpointMetadata, write_checkpoint
 from training.distributed import Place
@@ -19,15 +20,18 @@ from training.offline_log import LoggedSteps, LogReplay
 from training.provenance import git_revision, package_versions
 
 _ROWS_AT_ONCE = 4096
+_IN_A_MODEL = "model"
 
 
 class Found(NamedTuple):
     """What learning came to."""
 
-    candidates: tuple[tuple[float, int, float | None], ...]
-    """Alpha, updates and lower bound of each; None where its estimate cannot be."""
+    candidates: tuple[tuple[float | None, int, float | None], ...]
+    """Alpha, updates and lower bound of each: no alpha where it was learned in a model, no bound
+    where its estimate cannot be."""
     diverged: dict[str, str]
-    chosen: tuple[float, int] | None
+    """Why runs were stopped, by alpha or `model`."""
+    chosen: tuple[float | None, int] | None
     """Alpha and updates of the one that was written."""
 
 
@@ -68,7 +72,7 @@ def learn_candidate(
     unit = returns_spread(learned_from, discount)
     learned = learn_candidates(parent.network, replay, rehearsal, offline, unit, q_limit, rng, here)
     diverged = {f"{alpha:g}": why for alpha, why in learned.diverged.items()}
-    if not learned.candidates or here.rank > 0:
+    if here.rank > 0:
         return Found((), diverged, None)
 
     gate = Gate(
@@ -80,14 +84,30 @@ def learn_candidate(
         config.limits,
         seed=2 * seed,
     )
-    bounds = gate.lower_bounds([each.network for each in learned.candidates])
+    candidates = learned.candidates
+    if gate.plays:
+        practised = practise(
+            learned_from,
+            parent.network,
+            discount,
+            q_limit,
+            config.practice,
+            config.dynamics,
+            # The gate has a model of its own, which does not err as this one does.
+            seed=rng.integers(2**32).item(),
+        )
+        candidates = candidates + practised.candidates
+        diverged |= {_IN_A_MODEL: why for why in practised.diverged.values()}
+    if not candidates:
+        return Found((), diverged, None)
+    bounds = gate.lower_bounds([each.network for each in candidates])
     told = tuple(
         (each.alpha, each.updates, bound if np.isfinite(bound) else None)
-        for each, bound in zip(learned.candidates, bounds, strict=True)
+        for each, bound in zip(candidates, bounds, strict=True)
     )
     if not np.isfinite(bounds).any():
         return Found(told, diverged, None)
-    best = choose(learned.candidates, bounds).candidate
+    best = choose(candidates, bounds).candidate
     metadata = _metadata(config, parent.metadata, best, learned_from, seed)
     write_checkpoint(folder, metadata, best.network)
     return Found(told, diverged, (best.alpha, best.updates))
@@ -126,10 +146,11 @@ def _metadata(
     before = parent.statistics.absolute_q_values
     largest = max(before.maximum or 0.0, _largest_q(candidate.network, log))
     absolute_q_values = before.model_copy(update={"maximum": largest})
-    offline = config.offline.model_dump(mode="json") | {"alpha": candidate.alpha}
+    how = config.practice.learning if candidate.alpha is None else config.offline
+    offline = how.model_dump(mode="json") | {"alpha": candidate.alpha}
     return parent.model_copy(
         update={
-            "n_step": config.offline.n_step,
+            "n_step": how.n_step,
             "statistics": parent.statistics.model_copy(
                 update={"absolute_q_values": absolute_q_values}
             ),

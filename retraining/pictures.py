@@ -10,7 +10,7 @@ _COLOURS = ("#3b6ea5", "#c8553d", "#588157", "#8a5a9e", "#b08900", "#4a4a4a")
 
 
 def draw_learning(state: CycleState) -> str | None:
-    """Lower bounds of the candidates over updates, a line for each alpha; None without any."""
+    """Lower bounds of the candidates over updates, a line for each run; None without any."""
     points = [
         (alpha, updates, bound) for alpha, updates, bound in state.candidates if bound is not None
     ]
@@ -29,7 +29,8 @@ def draw_learning(state: CycleState) -> str | None:
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places]
-        parts.append(_text(_WIDTH - _MARGIN + 4, places[-1][1], f"{alpha:g}", colour))
+        name = "model" if alpha is None else f"{alpha:g}"
+        parts.append(_text(_WIDTH - _MARGIN + 4, places[-1][1], name, colour))
     parts += [
         f'<circle cx="{across.place(updates):.1f}" cy="{upward.place(bound):.1f}" r="7" '
         'fill="none" stroke="#000"/>'

@@ -47,7 +47,8 @@ def _learning(state: CycleState) -> str:
     for alpha, updates, bound in state.candidates:
         mark = "chosen" if (alpha, updates) == state.chosen else ""
         told = "not possible" if bound is None else f"{bound:.4g}"
-        lines.append(f"| {alpha:g} | {updates:,} | {told} | {mark} |")
+        how = "in a model" if alpha is None else f"{alpha:g}"
+        lines.append(f"| {how} | {updates:,} | {told} | {mark} |")
     lines += [f"\nalpha {alpha} was stopped: {why}" for alpha, why in state.diverged.items()]
     is_drawn = any(bound is not None for _, _, bound in state.candidates)
     picture = "\n\n![Lower bounds](learning.svg)" if is_drawn else ""

@@ -5,7 +5,7 @@ in pairs. Where an episode leaves what was logged nobody knows how it goes on: i
 what the log's worst episodes still returned.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +15,13 @@ from torch import Tensor
 
 from retraining.dynamics import Dynamics
 from training.network import QNetwork
+from training.offline_log import LoggedSteps
 
 Floats = npt.NDArray[np.float64]
 Act = Callable[[Tensor], Tensor]
 """From observations [K, E, size] to actions [K, E]."""
+_ILL_QUANTILE = 0.05
+"""Of what logged steps still returned: what leaving the log counts."""
 
 
 class Played(NamedTuple):
@@ -60,6 +63,25 @@ def play(
         # What is over starts anew and counts no more: numbers stay in range.
         observations = torch.where(is_open.unsqueeze(-1), following.observations, firsts)
     return Played(returns.numpy(), has_left.numpy())
+
+
+def value_beyond(
+    log: LoggedSteps, episodes: Sequence[npt.NDArray[np.int64]], discount: float
+) -> float:
+    """What the rest of an episode counts that leaves the log: as much as after an ill step of it.
+
+    Args:
+        log: N steps.
+        episodes: Rows of each of its whole episodes.
+        discount: Of what follows, per step.
+    """
+    remaining: list[float] = []
+    for rows in episodes:
+        following = 0.0
+        for reward in log.rewards[rows][::-1].tolist():
+            following = reward + discount * following
+            remaining.append(following)
+    return float(np.quantile(remaining, _ILL_QUANTILE))
 
 
 def greedy(network: QNetwork) -> Act:

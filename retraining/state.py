@@ -61,10 +61,11 @@ class CycleState(Record):
     num_steps: int = 0
     num_episodes: int = 0
     suspicious: dict[str, int] = Field(default_factory=dict)
-    candidates: tuple[tuple[float, int, float | None], ...] = ()
-    """Alpha, updates and lower bound of the advantage of each; None where it cannot be."""
+    candidates: tuple[tuple[float | None, int, float | None], ...] = ()
+    """Alpha, updates and lower bound of the advantage of each: no alpha where it was learned in a
+    model, no bound where its estimate cannot be."""
     diverged: dict[str, str] = Field(default_factory=dict)
-    chosen: tuple[float, int] | None = None
+    chosen: tuple[float | None, int] | None = None
     checkpoint_sha256: str | None = None
     verdict: Verdict | None = None
     simulated_returns: dict[str, float] = Field(default_factory=dict)

@@ -6,8 +6,8 @@ the loss: many candidates are made, and a lower bound of what each is worth, giv
 chooses among them. The last step of a run has no advantage.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -18,7 +18,7 @@ from training.distributed import Place
 from training.divergence import DivergenceError, check_divergence
 from training.network import QNetwork
 from training.offline_learner import Method, OfflineLearner, Strengths, Terms
-from training.offline_log import LogReplay
+from training.offline_log import OfflineBatch
 from training.regularisation import fisher_diagonal, rehearsed_size
 
 ALONE = Place(0, 1)
@@ -76,10 +76,18 @@ class OfflineConfig(Record):
     """Updates between looks for divergence."""
 
 
+class Transitions(Protocol):
+    """What batches are drawn from."""
+
+    def draw(self, size: int, rng: np.random.Generator) -> OfflineBatch:
+        """Draw so many transitions."""
+
+
 class Candidate(NamedTuple):
     """A policy that may be better, and how it was made."""
 
-    alpha: float
+    alpha: float | None
+    """Weight of conservatism; None where it was learned in a model, which needs none."""
     updates: int
     network: QNetwork
 
@@ -102,13 +110,14 @@ class Chosen(NamedTuple):
 
 def learn_candidates(
     current: QNetwork,
-    replay: LogReplay,
-    rehearsal: LogReplay | None,
+    replay: Transitions,
+    rehearsal: Transitions | None,
     config: OfflineConfig,
     unit: float,
     q_limit: float,
     rng: np.random.Generator,
     here: Place = ALONE,
+    tell: Callable[[QNetwork], None] | None = None,
 ) -> Learned:
     """Learn from a log: a run for each alpha, side by side; one that diverges leaves no candidate.
 
@@ -121,6 +130,8 @@ def learn_candidates(
         q_limit: The largest |Q| that rewards and discount allow.
         rng: Draws batches.
         here: Which of torchrun's processes this is; all of them get the same candidates.
+        tell: Told at each look for divergence what the first run has learned, where it has not
+            diverged.
     """
     alphas = config.alphas if config.method == "conservative" else (0.0,)
     fisher = None
@@ -139,7 +150,8 @@ def learn_candidates(
         fresh = replay.draw(config.batch_size - num_old, rng)
         losses, largest = learner.update(fresh, old, _strengths(config, number - 1))
         is_due = number in config.candidate_updates or number == config.updates
-        if is_due or number % config.check_every_updates == 0:
+        is_looked_at = number % config.check_every_updates == 0
+        if is_due or is_looked_at:
             for run, alpha in enumerate(alphas):
                 if alpha not in diverged:
                     why = _divergence(float(losses[run]), float(largest[run]), limit, number)
@@ -152,6 +164,8 @@ def learn_candidates(
             ]
         if len(diverged) == len(alphas):
             break
+        if tell is not None and is_looked_at and alphas[0] not in diverged:
+            tell(learner.network(0))
     return Learned([each for each in candidates if each.alpha not in diverged], diverged)
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from benchmarks.faults.ring import Ring, kill
+from benchmarks.faults.ring import Ring, kill, wait_until
 
 
 class Fault(NamedTuple):
@@ -87,6 +87,21 @@ def cut_redis_power(ring: Ring, rng: random.Random) -> None:
     ring.store.start()
 
 
+def drain_dead_spools(ring: Ring, rng: random.Random) -> None:
+    """All workers die before Redis ever confirmed a record, and their spools are drained."""
+    to_redis, _ = ring.proxies
+    ring.kill_service()
+    to_redis.set_mood("swallow")
+    ring.start_service()
+    wait_until(ring.is_answering, "the service answers")
+    time.sleep(rng.uniform(0.1, 0.8))
+    ring.kill_service()
+    to_redis.set_mood("pass")
+    ring.start_recorders()
+    ring.drain_spools()
+    ring.start_service()
+
+
 def swallow_answers(ring: Ring, rng: random.Random) -> None:
     """Redis takes what it is told, and nobody hears so: it is told again."""
     proxy = rng.choice(ring.proxies)
@@ -119,6 +134,7 @@ AROUND_REDIS: Final = (
     Fault("redis without power", 12, cut_redis_power),
     Fault("delivered twice", 12, swallow_answers),
     Fault("partition", 8, partition),
+    Fault("spools drained", 2, drain_dead_spools),
 )
 DISK_FULL: Final = Fault("disk full", 4, fill_the_disk)
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Final
@@ -62,8 +63,9 @@ class Ring:
     def start_service(self) -> None:
         """Start it anew over what it left."""
         self._service = self._run(
-            "service", f"--port={self.port}", f"--workers={_NUM_WORKERS}", "--disk-free-share=0",
-            "--deadline-ms=1000", "--drain-notice-seconds=0", "--spool-commit-seconds=0.01",
+            "service", f"--data={self.data}", f"--port={self.port}", f"--workers={_NUM_WORKERS}",
+            "--disk-free-share=0", "--deadline-ms=1000", "--drain-notice-seconds=0",
+            "--spool-commit-seconds=0.01",
         )  # fmt: skip
 
     def start_recorders(self) -> None:
@@ -72,7 +74,9 @@ class Ring:
             return
         running = [each for each in self._recorders if each.poll() is None]
         missing = _NUM_RECORDERS - len(running)
-        self._recorders = running + [self._run("recorder") for _ in range(missing)]
+        self._recorders = running + [
+            self._run("recorder", f"--data={self.data}") for _ in range(missing)
+        ]
 
     def workers(self) -> list[int]:
         """Process ids of the running workers."""
@@ -95,6 +99,12 @@ class Ring:
         for pid in (self._service.pid, *self._children()):
             kill(pid)
         self._service.wait()
+
+    def drain_spools(self) -> None:
+        """As an operator would, whose service does not come back: `dqn spool drain` of each."""
+        for folder in sorted((self.data / "spool").iterdir()):
+            # Refused for as long as Redis holds records of it.
+            wait_until(partial(self._drain, folder), f"{folder.name} is drained")
 
     def tear_a_tail(self, rng: random.Random) -> None:
         """Leave half a frame at the end of a spool, as a write that was cut off does."""
@@ -131,7 +141,7 @@ class Ring:
         self._service.wait(_WAIT_SECONDS)
         if self.store is None:
             # It may have been stopped before its recorder had started.
-            recorder = self._run("recorder")
+            recorder = self._run("recorder", f"--data={self.data}")
             wait_until(lambda: _is_listening_to_signals(recorder.pid), "the recorder runs")
             recorder.terminate()
             recorder.wait(_WAIT_SECONDS)
@@ -165,6 +175,10 @@ class Ring:
         client.close()
         return not any(lengths)
 
+    def _drain(self, folder: Path) -> bool:
+        verb = ("spool", f"--shards={self.data / 'shards'}", "drain", str(folder))
+        return self._run("cli", *verb).wait() == 0
+
     def _num_shards(self) -> int:
         return sum(1 for _ in (self.data / "shards").glob(f"*/raw/[0-9]*{SUFFIX}"))
 
@@ -190,7 +204,7 @@ class Ring:
         kept = {name: value for name, value in os.environ.items() if name[:4] != "DQN_"}
         with (self._scratch / f"{module}.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", module, f"--data={self.data}", *flags],
+                [sys.executable, "-m", module, *flags],
                 cwd=_ROOT, env=kept | variables, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 

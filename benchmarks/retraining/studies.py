@@ -2,10 +2,11 @@
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -15,6 +16,7 @@ from retraining.dynamics import DynamicsConfig
 from retraining.fitted_q import FittedQConfig
 from retraining.gate import Decision, Gate, GateLimits
 from retraining.importance import returns_spread
+from retraining.practice import PracticeConfig, practise
 from retraining.reading import split_episodes
 from training.network import QNetwork
 from training.offline import Candidate, OfflineConfig, choose, learn_candidates
@@ -22,6 +24,8 @@ from training.offline_learner import Method
 from training.offline_log import LoggedSteps, LogReplay
 
 EPSILON = 0.05
+_PRACTICE_SEEDS: Final = 10_000
+"""Of the models that candidates are learned in: the gate has others."""
 _ONWARD = 3
 """How many times the steps of the log's policy online training goes on to."""
 
@@ -41,6 +45,7 @@ class Sizes(NamedTuple):
     corruptions: tuple[float, ...]
     """Strengths of the noise that each of both is corrupted with."""
     dynamics: DynamicsConfig = DynamicsConfig()
+    practice: PracticeConfig = PracticeConfig()
 
 
 class Learned(NamedTuple):
@@ -49,6 +54,8 @@ class Learned(NamedTuple):
     behaviour: float
     by_method: dict[Method, float]
     """Of the chosen candidate; of a baseline, of its last step."""
+    cpu_seconds: float
+    """All methods, with what they were measured by."""
 
 
 class Judged(NamedTuple):
@@ -66,6 +73,7 @@ class Judged(NamedTuple):
 
 def learn_study(preset: str, seed: int, target_return: float, sizes: Sizes, out: Path) -> Learned:
     """One seed: a half-trained policy, its log, what each method makes of it."""
+    start = time.process_time()
     policy = half_trained(preset, seed, target_return, out)
     log = log_of(policy, sizes.log_steps, EPSILON, seed)
     behaviour = true_return(policy.network, policy.config, sizes.evaluation_episodes, seed)
@@ -74,7 +82,17 @@ def learn_study(preset: str, seed: int, target_return: float, sizes: Sizes, out:
     for method in methods:
         network = learn(policy, log, method, sizes, seed)
         returns[method] = true_return(network, policy.config, sizes.evaluation_episodes, seed)
-    return Learned(behaviour, returns)
+    return Learned(behaviour, returns, time.process_time() - start)
+
+
+def kept(path: Path, measure: Callable[[], Learned]) -> Learned:
+    """What was measured before, else what is now: a study that was cut off loses one seed."""
+    if path.exists():
+        return msgspec.json.decode(path.read_bytes(), type=Learned)
+    found = measure()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.encode(found))
+    return found
 
 
 def gate_study(
@@ -148,6 +166,17 @@ def learn(policy: Mediocre, log: LoggedSteps, method: Method, sizes: Sizes, seed
         sizes.limits,
         seed,
     )
+    if gate.plays:
+        practised = practise(
+            log,
+            policy.network,
+            policy.config.discount,
+            _q_limit(policy, log),
+            sizes.practice,
+            sizes.dynamics,
+            seed=_PRACTICE_SEEDS + seed,
+        )
+        candidates = candidates + practised.candidates
     bounds = gate.lower_bounds([each.network for each in candidates])
     if max(bounds) < 0:
         # Nothing is better for sure: nothing is shipped.
@@ -163,13 +192,17 @@ def _candidates(
     # A baseline sees the log as it is.
     share = offline.explored_share if method == "conservative" else 0.0
     replay = LogReplay(log, offline.n_step, discount, share)
-    q_limit = float(np.abs(log.rewards).max()) / (1 - discount)
+    q_limit = _q_limit(policy, log)
     if method == "plain":
         # The control is shown as it is: what would stop it is switched off.
         offline = offline.model_copy(update={"q_limit_factor": 1e6})
     rng = np.random.default_rng(seed)
     unit = returns_spread(log, discount)
     return learn_candidates(policy.network, replay, None, offline, unit, q_limit, rng).candidates
+
+
+def _q_limit(policy: Mediocre, log: LoggedSteps) -> float:
+    return float(np.abs(log.rewards).max()) / (1 - policy.config.discount)
 
 
 @torch.no_grad()

@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults.load import Load
-from benchmarks.faults.matrix import cut_redis_power, kill_recorder, kill_worker, swallow_answers
+from benchmarks.faults.matrix import (
+    cut_redis_power,
+    drain_dead_spools,
+    kill_recorder,
+    kill_worker,
+    swallow_answers,
+)
 from benchmarks.faults.ring import Ring, wait_until
 from benchmarks.faults.store import find_binaries
 from benchmarks.faults.verdict import check
@@ -30,7 +36,9 @@ def test_nothing_accepted_is_lost_or_doubled_when_everything_fails_at_once(tmp_p
         wait_until(ring.is_answering, "the service answers")
         load.start()
         rng = random.Random(3)
-        for strike in (swallow_answers, kill_worker, cut_redis_power, kill_recorder):
+        for strike in (
+            swallow_answers, kill_worker, cut_redis_power, kill_recorder, drain_dead_spools,
+        ):  # fmt: skip
             before = len(load.accepted)
             wait_until(partial(has_more, load, before + 20), "records come in")
             strike(ring, rng)

@@ -85,7 +85,8 @@ def test_every_outcome_joins_whichever_replica_it_reached_though_one_was_killed(
         assert recorder.wait(60) == 0
         client.close()
     (orphan,) = (path for path in (tmp_path / "1" / "spool").iterdir() if path.is_dir())
-    assert spool_verb(["--shards", str(tmp_path / "shards"), "drain", str(orphan)]) == 0
+    drain = ["--shards", str(tmp_path / "shards"), "drain", str(orphan), "--redis-is-gone"]
+    assert spool_verb(drain) == 0
     (tmp_path / "shards" / "observed.json").unlink()
     told = Counts()
     Observer(tmp_path / "shards", JoinRules(), [told]).follow(2e9)

@@ -1,12 +1,16 @@
 import fcntl
 import os
+import socket
 from pathlib import Path
 
 import fsspec
 import pytest
+import redis
 
 from cli.spool import main
 from contract.files import replace_file
+from contract.records import encode_record
+from contract.routing import route_content
 from contract.segment_reader import SHIPPED_FILE, read_shipped
 from contract.segments import segment_paths
 from recorder.audit import audit_shards
@@ -17,6 +21,7 @@ from recorder.sources import Spools
 from tests.builders import outcome, transition_record
 from tests.recorder.records import sealable, sealed_rewards
 from tests.recorder.test_seal import NOW, spool
+from tests.recorder.test_streams import ship, streams
 
 
 @pytest.fixture
@@ -90,7 +95,53 @@ def test_a_spool_that_was_shipped_in_part_is_put_away_from_there_on(
     replace_file(folder / SHIPPED_FILE, b"1")
     url = str(tmp_path / "archive")
     run(tmp_path, "seal", str(folder), "--to", url)
-    run(tmp_path, "drain", url)
+    run(tmp_path, "drain", url, "--redis-is-gone")
+    assert rewards(tmp_path) == [2.0]
+
+
+@pytest.mark.parametrize("is_archived", [False, True])
+def test_what_redis_still_holds_of_it_is_sealed_before_an_orphan_is_drained(
+    tmp_path: Path,
+    folder: Path,
+    redis_client: "redis.Redis",
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    is_archived: bool,
+) -> None:
+    content = encode_record(outcome(1.0, decision_id="d"))
+    ((_, partition, _),) = route_content("gone", content)
+    ship(redis_client, 0.0, 1.0, partition=partition, producer="gone")
+    ship(redis_client, 0.0, partition=partition, producer="another")
+    replace_file(folder / SHIPPED_FILE, b"1")
+    source = str(folder)
+    if is_archived:
+        source = str(tmp_path / "archive")
+        run(tmp_path, "seal", str(folder), "--to", source)
+    assert run(tmp_path, "drain", source) == 1
+    assert "set DQN_RECORD_REDIS_URL" in capsys.readouterr().err
+    port = redis_client.connection_pool.connection_kwargs["port"]
+    monkeypatch.setenv("DQN_RECORD_REDIS_URL", f"redis://127.0.0.1:{port}")
+    assert run(tmp_path, "drain", source) == 1
+    assert "2 records of it wait in Redis" in capsys.readouterr().err
+    assert rewards(tmp_path) == []
+    Sealer(shards(tmp_path), streams(redis_client), 10**6, "me").seal(NOW)
+    assert run(tmp_path, "drain", source) == 0
+    assert sorted(rewards(tmp_path)) == [0.0, 0.0, 1.0, 2.0]
+
+
+def test_an_orphan_is_not_drained_while_redis_does_not_answer(
+    tmp_path: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    replace_file(folder / SHIPPED_FILE, b"1")
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    monkeypatch.setenv("DQN_RECORD_REDIS_URL", f"redis://127.0.0.1:{port}")
+    assert run(tmp_path, "drain", str(folder)) == 1
+    assert "is not known" in capsys.readouterr().err
+    assert run(tmp_path, "drain", str(folder), "--redis-is-gone") == 0
     assert rewards(tmp_path) == [2.0]
 
 

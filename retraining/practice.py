@@ -1,0 +1,193 @@
+"""Learning in a model of the environment what the log alone shows too little of.
+
+From one step of a policy that hardly explores, conservative learning takes one improvement. In a
+model it goes on to where that leads, as in Dyna (Sutton, 1990), and what leaves the log ends there
+with a low value, so that nothing is gained by going where the model guesses (MOReL: Kidambi et al.,
+2020). Whoever judges what came of it must have learned a model of its own.
+"""
+
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from contract.declaration import Record
+from retraining.dynamics import Dynamics, DynamicsConfig
+from retraining.imagined import horizon_of
+from retraining.importance import returns_spread, whole_episodes
+from retraining.rollouts import exploring, greedy, value_beyond
+from training.network import QNetwork
+from training.offline import Learned, OfflineConfig, learn_candidates
+from training.offline_log import LoggedSteps, LogReplay, OfflineBatch
+
+
+class PracticeConfig(Record):
+    """How candidates are learned in a model."""
+
+    learning: OfflineConfig = OfflineConfig(
+        method="plain",
+        updates=4_000,
+        candidate_updates=tuple(range(500, 4_000, 500)),
+        batch_size=256,
+        target_blend=0.02,
+        anchor_strength=0.0,
+        check_every_updates=20,
+    )
+    """Double DQN without conservatism, as leaving the log costs enough. What is rehearsed is the
+    log itself; at each look for divergence the newest policy goes on playing."""
+
+    lanes: PositiveInt = 32
+    """Episodes that go on side by side, against each member."""
+
+    steps_at_once: PositiveInt = 10
+    """Of each lane, whenever a new policy plays."""
+
+    plays_kept: PositiveInt = 32
+    """The newest ones, that are learned from."""
+
+    epsilon: float = Field(default=0.1, gt=0, le=1)
+    """Probability of a random action."""
+
+
+class Practice:
+    """Owns episodes that go on in a model, and what their newest steps showed.
+
+    Args:
+        dynamics: The model.
+        log: What it was learned from; episodes begin at any of its observations.
+        beyond: What the rest of an episode counts that leaves the log.
+        horizon: Most steps of an episode.
+        discount: Per step.
+        config: How much is played.
+        seed: Of all draws.
+    """
+
+    def __init__(
+        self,
+        dynamics: Dynamics,
+        log: LoggedSteps,
+        beyond: float,
+        horizon: int,
+        discount: float,
+        config: PracticeConfig,
+        seed: int,
+    ) -> None:
+        self._dynamics, self._config = dynamics, config
+        self._beyond, self._horizon, self._discount = beyond, horizon, discount
+        self._num_actions = log.legal_actions.shape[1]
+        self._logged = torch.from_numpy(log.observations.astype(np.float32))
+        self._generator = torch.Generator().manual_seed(seed)
+        self._observations = self._begin()
+        self._steps = torch.zeros(self._observations.shape[:2], dtype=torch.int64)
+        self._plays: deque[_Step] = deque(maxlen=config.plays_kept * config.steps_at_once)
+
+    @torch.no_grad()
+    def play(self, network: QNetwork) -> None:
+        """Go on with each episode for some steps; what is over begins anew."""
+        act = exploring(
+            greedy(network),
+            torch.tensor(self._config.epsilon),
+            self._num_actions,
+            self._generator,
+        )
+        for _ in range(self._config.steps_at_once):
+            before = self._observations
+            actions = act(before)
+            following = self._dynamics.follow(before, actions)
+            leaves = ~following.terminated & ~following.is_known
+            ends = following.terminated | leaves
+            rewards = following.rewards + torch.where(leaves, self._discount * self._beyond, 0.0)
+            self._plays.append(
+                _Step(
+                    before.flatten(0, 1),
+                    actions.flatten(),
+                    rewards.flatten(),
+                    following.observations.flatten(0, 1),
+                    ends.flatten(),
+                )
+            )
+            self._steps += 1
+            is_over = ends | (self._steps >= self._horizon)
+            self._steps[is_over] = 0
+            self._observations = torch.where(
+                is_over.unsqueeze(-1), self._begin(), following.observations
+            )
+        self._newest = _Step(*(torch.cat(columns) for columns in zip(*self._plays, strict=True)))
+
+    def draw(self, size: int, rng: np.random.Generator) -> OfflineBatch:
+        """Draw played steps with replacement; none of them is to be held on to."""
+        rows = torch.from_numpy(rng.integers(len(self._newest.actions), size=size))
+        drawn = _Step(*(column[rows] for column in self._newest))
+        legal = torch.ones((size, self._num_actions), dtype=torch.bool)
+        return OfflineBatch(
+            observations=drawn.observations,
+            actions=drawn.actions,
+            rewards=drawn.rewards,
+            next_observations=drawn.next_observations,
+            terminated=drawn.terminated,
+            discounts=torch.full((size,), self._discount),
+            legal_actions=legal,
+            next_legal_actions=legal,
+            behaviour_probabilities=torch.full((size, self._num_actions), 1 / self._num_actions),
+            weights=torch.ones(size),
+            policy_weights=torch.zeros(size),
+        )
+
+    def _begin(self) -> Tensor:
+        shape = self._dynamics.members, self._config.lanes
+        return self._logged[torch.randint(len(self._logged), shape, generator=self._generator)]
+
+
+class _Step(NamedTuple):
+    """Of all lanes against all members, flat."""
+
+    observations: Tensor
+    actions: Tensor
+    rewards: Tensor
+    next_observations: Tensor
+    terminated: Tensor
+
+
+def practise(
+    log: LoggedSteps,
+    current: QNetwork,
+    discount: float,
+    q_limit: float,
+    config: PracticeConfig,
+    dynamics: DynamicsConfig,
+    seed: int,
+) -> Learned:
+    """Learn a model of a log, and candidates in it that begin as the current policy.
+
+    Args:
+        log: N steps with vectors as observations, every action of which is legal.
+        current: Where learning begins.
+        discount: Per step.
+        q_limit: The largest |Q| that rewards and discount allow.
+        config: How candidates are learned.
+        dynamics: How the model is.
+        seed: Of all draws.
+    """
+    rng = np.random.default_rng(seed)
+    episodes = whole_episodes(log)
+    learning = config.learning
+    practice = Practice(
+        Dynamics(log, dynamics, seed),
+        log,
+        value_beyond(log, episodes, discount),
+        horizon_of(log, episodes, discount),
+        discount,
+        config,
+        seed,
+    )
+    for _ in range(config.plays_kept):
+        practice.play(current)
+    unit = returns_spread(log, discount)
+    logged = LogReplay(log, 1, discount, learning.explored_share)
+    learned = learn_candidates(
+        current, practice, logged, learning, unit, q_limit, rng, tell=practice.play
+    )
+    return Learned([each._replace(alpha=None) for each in learned.candidates], learned.diverged)
