@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "recorder.settings",
         "recorder.shards",
         "recorder.sources",
+        "recorder.waiting",
         "retraining",
         "service.inference",
         "service.keys",
