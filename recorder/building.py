@@ -33,11 +33,17 @@ class Builds:
         self._settings = settings
         self._due = now + min(settings.dataset_seconds, _FIRST_SECONDS)
         self._process: SpawnProcess | None = None
+        self._limit = 0.0
 
     def look(self, now: float) -> None:
         """Begin the build that is due; say of one that ended whether it failed."""
         if self._process is not None:
             if self._process.is_alive():
+                if now >= self._limit:
+                    # It hangs, in a read of a network's file system say: the next one may not.
+                    # Breaking off costs what has been read since the last part was sealed.
+                    _log.error("datasets_not_built", seconds=self._settings.dataset_limit_seconds)
+                    self._process.kill()
                 return
             if self._process.exitcode != 0:
                 _log.error("datasets_not_built", status=self._process.exitcode)
@@ -46,6 +52,7 @@ class Builds:
         if self._settings.dataset_seconds == 0 or now < self._due:
             return
         self._due = now + self._settings.dataset_seconds
+        self._limit = now + self._settings.dataset_limit_seconds
         settings = self._settings
         process = get_context("spawn").Process(
             target=build_all,

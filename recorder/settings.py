@@ -55,6 +55,9 @@ class RecorderSettings(BaseSettings):
     dataset_seconds: float = Field(default=3600.0, ge=0)
     """How often closed episodes are added to the datasets; 0 leaves it to `dqn dataset build`."""
 
+    dataset_limit_seconds: float = Field(default=21_600.0, ge=1)
+    """A build that takes longer is broken off; what it has sealed stays."""
+
     datasets: str | None = None
     """Folder or URL (`s3://…`) of the datasets; `<data>/datasets` where not set."""
 

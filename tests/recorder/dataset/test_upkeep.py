@@ -1,5 +1,6 @@
 """Datasets are built without a person, and what is old goes."""
 
+import os
 import time
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from recorder.dataset.load import read_dataset
 from recorder.dataset.store import DatasetStore
 from recorder.dataset.upkeep import Upkeep, keep_up
 from recorder.settings import RecorderSettings
-from recorder.shards import raw_folder, shard_numbers
+from recorder.shards import raw_folder, shard_numbers, shard_path
 from tests.builders import POLICY, declaration
 from tests.recorder.dataset.episodes import NOW, Log, episode_records, sealed_log
 
@@ -84,6 +85,28 @@ def test_the_recorder_builds_datasets_in_a_process_of_its_own(tmp_path: Path) ->
     assert len(store.parts(POLICY)) == 1
     builds.look(now=3899.0)
     assert builds._process is None
+    builds.close()
+
+
+def test_a_build_that_hangs_is_broken_off_and_the_next_one_builds(tmp_path: Path) -> None:
+    log = three_shards(tmp_path)
+    builds = Builds(RecorderSettings(data=tmp_path, dataset_limit_seconds=3000.0), now=0.0)
+    # A read that never returns: nobody writes into this pipe.
+    pipe = shard_path(raw_folder(log.folder, POLICY), 4)
+    os.mkfifo(pipe)
+    builds.look(now=300.0)
+    process = builds._process
+    assert process is not None
+    builds.look(now=3299.0)
+    assert process.is_alive()
+    builds.look(now=3300.0)
+    process.join()
+    pipe.unlink()
+    builds.look(now=3900.0)
+    process = builds._process
+    assert process is not None
+    process.join()
+    assert len(DatasetStore(tmp_path / "datasets").parts(POLICY)) == 1
     builds.close()
 
 
