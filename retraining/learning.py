@@ -12,6 +12,7 @@ from retraining.gate import Gate, Verdict
 from retraining.importance import returns_spread
 from retraining.practice import practise
 from retraining.reading import Known, Reading, split_episodes
+from retraining.state import run_name
 from training.checkpoint import Checkpoint, CheckpointMetadata, write_checkpoint
 from training.distributed import Place
 from training.network import QNetwork
@@ -20,7 +21,6 @@ from training.offline_log import LoggedSteps, LogReplay
 from training.provenance import git_revision, package_versions
 
 _ROWS_AT_ONCE = 4096
-_IN_A_MODEL = "model"
 
 
 class Found(NamedTuple):
@@ -30,7 +30,7 @@ class Found(NamedTuple):
     """Alpha, updates and lower bound of each: no alpha where it was learned in a model, no bound
     where its estimate cannot be."""
     diverged: dict[str, str]
-    """Why runs were stopped, by alpha or `model`."""
+    """Why runs were stopped, by their names."""
     chosen: tuple[float | None, int] | None
     """Alpha and updates of the one that was written."""
 
@@ -71,9 +71,8 @@ def learn_candidate(
     q_limit = max(float(np.abs(learned_from.rewards).max()), 1e-6) / (1 - discount)
     unit = returns_spread(learned_from, discount)
     learned = learn_candidates(parent.network, replay, rehearsal, offline, unit, q_limit, rng, here)
-    diverged = {f"{alpha:g}": why for alpha, why in learned.diverged.items()}
     if here.rank > 0:
-        return Found((), diverged, None)
+        return Found((), {}, None)
 
     gate = Gate(
         learned_from,
@@ -84,7 +83,7 @@ def learn_candidate(
         config.limits,
         seed=2 * seed,
     )
-    candidates = learned.candidates
+    candidates, stopped = learned.candidates, learned.diverged
     if gate.plays:
         practised = practise(
             learned_from,
@@ -96,8 +95,8 @@ def learn_candidate(
             # The gate has a model of its own, which does not err as this one does.
             seed=rng.integers(2**32).item(),
         )
-        candidates = candidates + practised.candidates
-        diverged |= {_IN_A_MODEL: why for why in practised.diverged.values()}
+        candidates, stopped = candidates + practised.candidates, stopped | practised.diverged
+    diverged = {run_name(alpha): why for alpha, why in stopped.items()}
     if not candidates:
         return Found((), diverged, None)
     bounds = gate.lower_bounds([each.network for each in candidates])

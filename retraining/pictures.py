@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
-from retraining.state import CycleState
+from retraining.state import CycleState, run_name
 
 _WIDTH, _HEIGHT, _MARGIN = 560, 260, 48
 _COLOURS = ("#3b6ea5", "#c8553d", "#588157", "#8a5a9e", "#b08900", "#4a4a4a")
@@ -29,8 +29,7 @@ def draw_learning(state: CycleState) -> str | None:
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places]
-        name = "model" if alpha is None else f"{alpha:g}"
-        parts.append(_text(_WIDTH - _MARGIN + 4, places[-1][1], name, colour))
+        parts.append(_text(_WIDTH - _MARGIN + 4, places[-1][1], run_name(alpha), colour))
     parts += [
         f'<circle cx="{across.place(updates):.1f}" cy="{upward.place(bound):.1f}" r="7" '
         'fill="none" stroke="#000"/>'

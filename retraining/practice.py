@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from contract.declaration import Record
@@ -27,29 +27,42 @@ from training.offline_log import LoggedSteps, LogReplay, OfflineBatch
 class PracticeConfig(Record):
     """How candidates are learned in a model."""
 
-    learning: OfflineConfig = OfflineConfig(
-        method="plain",
-        updates=4_000,
-        candidate_updates=tuple(range(500, 4_000, 500)),
-        batch_size=256,
-        target_blend=0.02,
-        anchor_strength=0.0,
-        check_every_updates=20,
-    )
-    """Double DQN without conservatism, as leaving the log costs enough. What is rehearsed is the
-    log itself; at each look for divergence the newest policy goes on playing."""
-
+    updates: PositiveInt = 4_000
+    candidate_every_updates: PositiveInt = 500
+    batch_size: PositiveInt = 256
+    logged_share: float = Field(default=0.25, ge=0, lt=1)
+    """Of each batch, from the log itself."""
+    learning_rate: PositiveFloat = 1e-3
+    """At the beginning; it falls to 0 in a straight line."""
+    target_blend: float = Field(default=0.02, gt=0, le=1)
+    """Share of the network that its lagging copy takes over at each update."""
     lanes: PositiveInt = 32
-    """Episodes that go on side by side, against each member."""
-
+    """Episodes that go on side by side against each member."""
+    play_every_updates: PositiveInt = 20
+    """After which the newest policy plays on."""
     steps_at_once: PositiveInt = 10
-    """Of each lane, whenever a new policy plays."""
-
+    """Of each lane, whenever one plays."""
     plays_kept: PositiveInt = 32
     """The newest ones, that are learned from."""
+    epsilon: float = Field(default=0.1, ge=0, le=1)
+    """Probability of a random action while playing."""
 
-    epsilon: float = Field(default=0.1, gt=0, le=1)
-    """Probability of a random action."""
+    @property
+    def learning(self) -> OfflineConfig:
+        """Double DQN without conservatism: leaving the log costs enough."""
+        return OfflineConfig(
+            method="plain",
+            updates=self.updates,
+            candidate_updates=tuple(
+                range(self.candidate_every_updates, self.updates, self.candidate_every_updates)
+            ),
+            batch_size=self.batch_size,
+            rehearsed_share=self.logged_share,
+            anchor_strength=0.0,
+            learning_rate=self.learning_rate,
+            target_blend=self.target_blend,
+            check_every_updates=self.play_every_updates,
+        )
 
 
 class Practice:
@@ -190,4 +203,7 @@ def practise(
     learned = learn_candidates(
         current, practice, logged, learning, unit, q_limit, rng, tell=practice.play
     )
-    return Learned([each._replace(alpha=None) for each in learned.candidates], learned.diverged)
+    return Learned(
+        [each._replace(alpha=None) for each in learned.candidates],
+        {alpha or None: why for alpha, why in learned.diverged.items()},
+    )

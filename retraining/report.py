@@ -1,6 +1,6 @@
 """A cycle's story, for people: what it read, learned and found, and what it shipped."""
 
-from retraining.state import CycleState
+from retraining.state import CycleState, run_name
 
 
 def render_report(state: CycleState) -> str:
@@ -43,13 +43,15 @@ def _data(state: CycleState) -> str:
 def _learning(state: CycleState) -> str:
     if not state.candidates and not state.diverged:
         return ""
-    lines = ["| alpha | updates | lower bound of the advantage | |", "|---|---|---|---|"]
+    lines = [
+        "| alpha, or learned in a model | updates | lower bound of the advantage | |",
+        "|---|---|---|---|",
+    ]
     for alpha, updates, bound in state.candidates:
         mark = "chosen" if (alpha, updates) == state.chosen else ""
         told = "not possible" if bound is None else f"{bound:.4g}"
-        how = "in a model" if alpha is None else f"{alpha:g}"
-        lines.append(f"| {how} | {updates:,} | {told} | {mark} |")
-    lines += [f"\nalpha {alpha} was stopped: {why}" for alpha, why in state.diverged.items()]
+        lines.append(f"| {run_name(alpha)} | {updates:,} | {told} | {mark} |")
+    lines += [f"\nalpha {name} was stopped: {why}" for name, why in state.diverged.items()]
     is_drawn = any(bound is not None for _, _, bound in state.candidates)
     picture = "\n\n![Lower bounds](learning.svg)" if is_drawn else ""
     return "## Learning\n\n" + "\n".join(lines) + picture

@@ -65,6 +65,7 @@ class CycleState(Record):
     """Alpha, updates and lower bound of the advantage of each: no alpha where it was learned in a
     model, no bound where its estimate cannot be."""
     diverged: dict[str, str] = Field(default_factory=dict)
+    """Why runs were stopped, by their names."""
     chosen: tuple[float | None, int] | None = None
     checkpoint_sha256: str | None = None
     verdict: Verdict | None = None
@@ -84,6 +85,11 @@ class CycleState(Record):
     def is_inconclusive(self) -> bool:
         """The gate says neither that the candidate is good nor that it is bad."""
         return self.verdict is not None and self.verdict.decision == "inconclusive"
+
+
+def run_name(alpha: float | None) -> str:
+    """What a run of learning is called, before people and on disk."""
+    return "model" if alpha is None else f"{alpha:g}"
 
 
 @contextmanager

@@ -96,8 +96,8 @@ class Learned(NamedTuple):
     """What all runs of a configuration came to."""
 
     candidates: list[Candidate]
-    diverged: dict[float, str]
-    """Why a run was stopped, by its alpha; none of its candidates is kept."""
+    diverged: dict[float | None, str]
+    """Why a run was stopped, by its alpha as of candidates; none of those is kept."""
 
 
 class Chosen(NamedTuple):
@@ -144,7 +144,7 @@ def learn_candidates(
     limit = np.inf if config.method == "cloning" else config.q_limit_factor * q_limit
 
     candidates: list[Candidate] = []
-    diverged: dict[float, str] = {}
+    diverged: dict[float | None, str] = {}
     for number in range(1, config.updates + 1):
         old = rehearsal.draw(num_old, rng) if rehearsal is not None and num_old else None
         fresh = replay.draw(config.batch_size - num_old, rng)

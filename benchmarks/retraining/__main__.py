@@ -90,11 +90,7 @@ QUICK: Final = Sizes(
     online_snapshots=2,
     corruptions=(0.5,),
     dynamics=DynamicsConfig(members=2, updates=100, batch_size=64, hidden_size=16, starts=10),
-    practice=PracticeConfig(
-        learning=PracticeConfig().learning.model_copy(
-            update={"updates": 100, "candidate_updates": (50,), "batch_size": 64}
-        )
-    ),
+    practice=PracticeConfig(updates=100, candidate_every_updates=50, batch_size=64, lanes=8),
 )
 
 

@@ -43,8 +43,8 @@ def test_the_gate_fails_by_one_bad_candidate_that_passed() -> None:
 
 
 def test_the_gap_is_between_behaviour_and_expert() -> None:
-    seed = Learned(100.0, {"conservative": 200.0, "plain": 60.0, "cloning": 100.0})
-    figures = [each.value for each in learning_figures(CARTPOLE, [seed], 1.0)[:3]]
+    seed = Learned(100.0, {"conservative": 200.0, "plain": 60.0, "cloning": 100.0}, 7.0)
+    figures = [each.value for each in learning_figures(CARTPOLE, [seed])[:3]]
     assert figures == [1, 0.25, -0.1]
 
 

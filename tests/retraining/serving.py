@@ -16,6 +16,7 @@ from retraining.config import RetrainConfig
 from retraining.dynamics import DynamicsConfig
 from retraining.fitted_q import FittedQConfig
 from retraining.gate import GateLimits
+from retraining.practice import PracticeConfig
 from tests.builders import POLICY, decision_batch, outcome
 from tests.exporter.checkpoints import network, write_small_checkpoint
 from tests.recorder.dataset.episodes import sealed_log
@@ -128,6 +129,9 @@ def config(data: Path, **changes: Any) -> RetrainConfig:
         "offline": OfflineConfig(alphas=(0.5,), updates=60, candidate_updates=(30,), batch_size=32),
         "dynamics": DynamicsConfig(
             members=2, updates=100, batch_size=64, hidden_size=16, starts=20
+        ),
+        "practice": PracticeConfig(
+            updates=40, candidate_every_updates=20, batch_size=32, lanes=8, plays_kept=4
         ),
         "fitted": FittedQConfig(
             draws=2,

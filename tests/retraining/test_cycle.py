@@ -106,6 +106,8 @@ def test_a_log_becomes_a_version_on_trial_with_its_whole_lineage(
     assert lineage.checkpoint_sha256 == state.checkpoint_sha256 == network_sha256(candidate)
     assert (lineage.source, lineage.dataset_sha256) == ("retraining", state.dataset_sha256)
     assert (bundle.manifest.parent, bundle.manifest_sha256) == (1, state.bundle_sha256)
+    runs = [(alpha, updates) for alpha, updates, _ in state.candidates]
+    assert runs == [(0.5, 30), (0.5, 60), (None, 20), (None, 40)]
     report = (candidate.parent / REPORT_FILE).read_text()
     for told in (state.dataset_sha256, state.checkpoint_sha256, state.bundle_sha256, "chosen"):
         assert str(told) in report

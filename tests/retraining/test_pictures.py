@@ -25,6 +25,17 @@ def test_higher_bounds_are_drawn_higher_and_the_chosen_one_is_ringed() -> None:
     assert ring == best
 
 
+def test_what_was_learned_in_a_model_has_a_line_of_its_own() -> None:
+    candidates = ((0.5, 100, -2.0), (None, 100, 3.0), (None, 200, 4.0))
+    picture = draw_learning(state(candidates=candidates, chosen=(None, 200)))
+    assert picture is not None
+    drawn = ElementTree.fromstring(picture)
+    assert len(drawn.findall(f"{SVG}polyline")) == 2
+    assert "model" in [each.text for each in drawn.findall(f"{SVG}text")]
+    *_, last, ring = drawn.findall(f"{SVG}circle")
+    assert (ring.attrib["cx"], ring.attrib["cy"]) == (last.attrib["cx"], last.attrib["cy"])
+
+
 def test_bars_are_as_long_as_what_they_stand_for() -> None:
     found = evidence(logged_return=20.0, candidate_estimate=40.0, current_estimate=-10.0)
     verdict = {"decision": "pass", "sentence": "<better>", "evidence": found}
