@@ -82,7 +82,7 @@ QUICK_CYCLES: Final = CYCLES._replace(
         *_SMALL,
         *("--limits.least-episodes", "20", "--offline.alphas", "[0.1]", "--offline.updates", "100"),
         *("--offline.candidate-updates", "[50]", "--dynamics.updates", "200"),
-        *("--fitted.updates", "200"),
+        *("--fitted.updates", "200", "--practice.updates", "200"),
     ),
 )
 
