@@ -131,7 +131,7 @@ class Practice:
         self._newest = _Step(*(torch.cat(columns) for columns in zip(*self._plays, strict=True)))
 
     def draw(self, size: int, rng: np.random.Generator) -> OfflineBatch:
-        """Draw played steps with replacement; none of them is to be held on to."""
+        """Draw steps with replacement, once some are played; none of them is to be held on to."""
         rows = torch.from_numpy(rng.integers(len(self._newest.actions), size=size))
         drawn = _Step(*(column[rows] for column in self._newest))
         legal = torch.ones((size, self._num_actions), dtype=torch.bool)
@@ -203,6 +203,7 @@ def practise(
     learned = learn_candidates(
         current, practice, logged, learning, unit, q_limit, rng, tell=practice.play
     )
+    # The one run has an alpha of 0.
     return Learned(
         [each._replace(alpha=None) for each in learned.candidates],
         {alpha or None: why for alpha, why in learned.diverged.items()},
