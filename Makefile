@@ -61,4 +61,4 @@ compose: install
 	$(BIN)/pytest -s tests/deploy/compose_stack.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) .venv-clients .venv-datasets .bench .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-clients .venv-datasets .venv-s3 .bench .mypy_cache .pytest_cache .ruff_cache

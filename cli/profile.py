@@ -79,12 +79,12 @@ def profile_from_log(data: Path, policy: str, version: int, since: float) -> Pro
         ShardError: A shard is damaged.
     """
     model = prove(read_bundle(data / "policies" / policy / str(version)))
-    quarantines = read_quarantines(DatasetStore(data / "datasets"), policy)
+    settings = RecorderSettings(data=data)
+    quarantines = read_quarantines(DatasetStore(settings.dataset_root), policy)
     declared = read_declaration(data / "policies" / policy)
     found = LiveEpisodes(
         model, _MOST_STEPS, declared.audit, [each for each in quarantines if each.is_active]
     )
-    settings = RecorderSettings(data=data)
     console = Console(stderr=True)
     shards = track(
         shards_since(settings.shards_folder, policy, since),

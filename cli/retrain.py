@@ -71,7 +71,7 @@ def build_when_free(config: RetrainConfig, rules: JoinRules) -> None:
         ShardError: A shard is damaged.
         DatasetError: The dataset is, or another process has written it for too long.
     """
-    shards, store = config.data / "shards", DatasetStore(config.data / "datasets")
+    shards, store = config.data / "shards", DatasetStore(config.dataset_root)
     if not shards.exists():
         return
     until = time.monotonic() + _BUSY_SECONDS

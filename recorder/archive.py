@@ -13,10 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import fsspec
-
 from contract.files import replace_file
 from contract.segment_reader import SHIPPED_FILE
+from recorder.object_storage import files_at
 from recorder.seal import group_by_policy, read_sealable
 from recorder.shard_log import Sealable, ShardLog, describe
 from recorder.shards import (
@@ -62,7 +61,7 @@ def shipped_parts(url: str) -> dict[str, int]:
         OSError: It cannot be read.
         ShardError: A file is damaged.
     """
-    files, root = fsspec.core.url_to_fs(url)
+    files, root = files_at(url)
     last: dict[str, int] = {}
     for path in sorted(files.glob(f"{root}/*/*{SUFFIX}")):
         manifest, _ = decode_shard(path, files.cat_file(path))
@@ -82,7 +81,7 @@ def take_back(url: str, shards: Path, now: float) -> int:
         OSError: The rest is still in the archive.
         ShardError: A file is damaged; it and those behind it are still in the archive.
     """
-    files, root = fsspec.core.url_to_fs(url)
+    files, root = files_at(url)
     num_new = 0
     for path in sorted(files.glob(f"{root}/*/*{SUFFIX}")):
         manifest, entries = decode_shard(path, files.cat_file(path))
@@ -103,7 +102,7 @@ def _write(url: str, policy: str, producer: str, sealables: list[Sealable], now:
     manifest = describe(policy, 0, ordered, {}, body, now, _ARCHIVED_BY)
     content = encode_shard(manifest, body)
     sequences = [each.entry.sequence for each in sealables]
-    files, root = fsspec.core.url_to_fs(url)
+    files, root = files_at(url)
     path = f"{root}/{policy}/{producer}-{min(sequences):020d}-{max(sequences):020d}{SUFFIX}"
     with suppress(FileExistsError):
         files.makedirs(f"{root}/{policy}", exist_ok=True)

@@ -58,6 +58,10 @@ class RetrainConfig(Flags):
     data: Path = Path("data")
     """The service's folder: `policies`, `shards`, `datasets` and `retraining` lie in it."""
 
+    datasets: str | None = Field(default_factory=lambda: os.environ.get("DQN_RECORD_DATASETS"))
+    """Folder or URL (`s3://…`) of the datasets; else where `DQN_RECORD_DATASETS` tells the
+    recorder, and without it `<data>/datasets`."""
+
     checkpoints: tuple[Path, ...] = ()
     """Folders below which the checkpoints of the first versions lie; `<data>/training` else."""
 
@@ -138,6 +142,11 @@ class RetrainConfig(Flags):
     def folder(self) -> Path:
         """Where this policy's cycles are."""
         return self.data / "retraining" / self.policy
+
+    @property
+    def dataset_root(self) -> str | Path:
+        """Where datasets are."""
+        return self.datasets or self.data / "datasets"
 
     @property
     def policy_directory(self) -> Path:

@@ -22,7 +22,7 @@ class Sources:
 
     def __init__(self, config: RetrainConfig) -> None:
         self._config = config
-        self._store = DatasetStore(config.data / "datasets")
+        self._store = DatasetStore(config.dataset_root)
         self._held: tuple[Dataset, Reading] | None = None
 
     def num_steps(self, since: float) -> int:

@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
-import fsspec
-
 from contract.files import make_directory, replace_file, sync_directory, write_synced
 from recorder.dataset.manifest import (
     MANIFEST_FILE,
@@ -25,6 +23,7 @@ from recorder.dataset.manifest import (
     DatasetError,
     PartManifest,
 )
+from recorder.object_storage import files_at
 
 _PARTS: Final = "parts"
 
@@ -33,7 +32,12 @@ class DatasetStore:
     """The datasets below one root."""
 
     def __init__(self, url: str | Path) -> None:
-        self._files, root = fsspec.core.url_to_fs(str(url))
+        """Look nowhere yet.
+
+        Raises:
+            OSError: Nothing here knows such URLs.
+        """
+        self._files, root = files_at(str(url))
         self._root = root.rstrip("/")
         self._is_local = "file" in self._protocols()
 

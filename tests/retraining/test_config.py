@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 from pydantic_settings import CliApp
@@ -21,6 +23,14 @@ def test_flags_reach_every_part_and_unknown_ones_are_refused() -> None:
     assert (config.every, config.offline.updates) == (21600.0, 7)
     with pytest.raises(ValidationError, match="expected a duration"):
         RetrainConfig.model_validate({"policy": "pole", "every": "soon"})
+
+
+def test_datasets_are_looked_for_where_the_recorder_is_told_to_keep_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert RetrainConfig(policy="pole", data=Path("d")).dataset_root == Path("d/datasets")
+    monkeypatch.setenv("DQN_RECORD_DATASETS", "s3://bucket/datasets")
+    assert RetrainConfig(policy="pole", data=Path("d")).dataset_root == "s3://bucket/datasets"
 
 
 def test_metrics_begin_at_zero_and_tell_how_the_last_cycle_ended() -> None:
