@@ -112,7 +112,7 @@ class ServiceSettings(BaseSettings):
     reload_seconds: float = Field(default=1.0, gt=0)
     """How often the repository and the ledger are looked at."""
 
-    spool_commit_seconds: float = Field(default=0.1, gt=0, le=5)
+    spool_commit_seconds: float = Field(default=0.2, gt=0, le=5)
     """Longest that a decision waits for its fsync."""
 
     spool_max_bytes: int = Field(default=20 * 1024**3, ge=1024 * 1024)

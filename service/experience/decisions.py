@@ -22,10 +22,16 @@ from service.inference.questions import Batch, Question
 
 _RECORD_BYTES: Final = 8 * 1024**2
 """Of observations, at most, in one record; a larger batch is a record by itself."""
+_COMMIT_ROWS: Final = 4096
+"""That are not left waiting for company: making a record of more holds the interpreter's lock for
+milliseconds."""
 _WAITING_BYTES: Final = 256 * 1024**2
 """Beyond it, with the disk stalled, decisions are dropped and counted."""
 _FLOAT16: Final = np.finfo(np.float16)
 _SHED_FROM: Final = SHED_FROM[Rank.STUDY]
+_SHED_BYTES: Final = int(_SHED_FROM * _WAITING_BYTES)
+
+_NOBODY: Final = (None,)
 
 _Value = TypeVar("_Value")
 _Seldom = list[tuple[int, Sequence[_Value | None]]]
@@ -47,15 +53,17 @@ class Answered(NamedTuple):
     frame_stack: int = 1
     """Above 1: of each row only the newest frame of so many is logged."""
 
-    @property
-    def kind(self) -> tuple[bool, float, int]:
-        """What all batches of one record have in common."""
-        return self.is_late, self.epsilon, self.frame_stack
 
-    @property
-    def num_bytes(self) -> int:
-        """Of what is logged of its observations."""
-        return self.batch.observations.nbytes // self.frame_stack
+class _Kind(NamedTuple):
+    """What all batches of one record have in common."""
+
+    is_late: bool
+    epsilon: float
+    frame_stack: int
+
+
+_PLAIN: Final = _Kind(is_late=False, epsilon=0.0, frame_stack=1)
+_PLAIN_LATE: Final = _Kind(is_late=True, epsilon=0.0, frame_stack=1)
 
 
 class DecisionLog:
@@ -67,30 +75,55 @@ class DecisionLog:
         self._rules = declaration.logging
         self._epsilon = declaration.exploration.epsilon
         self._frame_stack = declaration.observation.frame_stack
+        self._is_mixed = self._epsilon > 0 or self._frame_stack > 1
+        """Rows of one batch may belong into different records."""
         self._spool = spool
         self._mutex = threading.Lock()
         self._waiting: list[_Rows] = []
         self._num_bytes = 0
+        self._num_rows = 0
+        """Since the last commit was begun, or asked for."""
         spool.add_source(self._take)
 
-    def add(self, answered: Answered) -> None:
-        """Remember a batch, or what of it there is room for; the rest is counted as dropped."""
-        parts = [answered]
-        if self._epsilon or self._frame_stack > 1:
-            parts = _split(answered, self._epsilon, self._frame_stack)
-        backlog = (self._num_bytes + answered.num_bytes) / _WAITING_BYTES
-        if backlog >= _SHED_FROM or self._spool.fullness >= _SHED_FROM:
-            parts = [part for each in parts if (part := self._shed(each, backlog)) is not None]
+    def add(self, time: float, batch: Batch, chosen: Chosen, *, is_late: bool) -> None:
+        """Remember a batch, or what of it there is room for; the rest is counted as dropped.
+
+        Args:
+            time: Unix seconds.
+            batch: What was asked.
+            chosen: What its rows were given.
+            is_late: The heuristic had answered already.
+        """
+        size = batch.observations.nbytes
+        is_scarce = self._num_bytes + size >= _SHED_BYTES or self._spool.fullness >= _SHED_FROM
+        if not (is_scarce or self._is_mixed):
+            # Nearly every batch there is: nothing more is made of it than is kept.
+            with self._mutex:
+                self._keep(_PLAIN_LATE if is_late else _PLAIN, size, time, batch, chosen)
+            return
+        parts = _split(Answered(time, batch, chosen, is_late), self._epsilon, self._frame_stack)
+        if is_scarce:
+            parts = [part for each in parts if (part := self._shed(each)) is not None]
         with self._mutex:
             for part in parts:
-                size = part.num_bytes
-                if not self._waiting or not self._waiting[-1].takes(part, size):
-                    self._waiting.append(_Rows(part))
-                self._waiting[-1].add(part, size)
-                self._num_bytes += size
+                size = part.batch.observations.nbytes // part.frame_stack
+                kind = _Kind(part.is_late, part.epsilon, part.frame_stack)
+                self._keep(kind, size, part.time, part.batch, part.chosen)
 
-    def _shed(self, part: Answered, backlog: float) -> Answered | None:
+    def _keep(self, kind: "_Kind", size: int, time: float, batch: Batch, chosen: Chosen) -> None:
+        if not self._waiting or not self._waiting[-1].takes(kind, size):
+            self._waiting.append(_Rows(kind))
+        self._waiting[-1].add(size, time, batch, chosen)
+        self._num_bytes += size
+        self._num_rows += len(chosen.actions)
+        if self._num_rows >= _COMMIT_ROWS:
+            self._num_rows = 0
+            self._spool.commit_soon()
+
+    def _shed(self, part: Answered) -> Answered | None:
         """What of a batch is logged still; None where nothing is."""
+        size = part.batch.observations.nbytes // part.frame_stack
+        backlog = (self._num_bytes + size) / _WAITING_BYTES
         fullness = max(backlog, self._spool.fullness)
         kept, rows = kept_rows(part.batch, part.chosen, part.is_late, fullness)
         if len(kept) == len(part.batch.questions):
@@ -102,7 +135,8 @@ class DecisionLog:
     def _take(self) -> tuple[list[DecisionBatch], list[Callable[[], None]]]:
         """What is to be written now, and who is to be told once it is; on the spool's thread."""
         with self._mutex:
-            waiting, self._waiting, self._num_bytes = self._waiting, [], 0
+            waiting, self._waiting = self._waiting, []
+            self._num_bytes = self._num_rows = 0
         records = [rows.record(self._policy, self._schema_hash) for rows in waiting]
         loggable = [loggable_decisions(record, self._rules) for record in records]
         records = [record for record in loggable if record is not None]
@@ -112,8 +146,8 @@ class DecisionLog:
 class _Rows:
     """What one record will hold: batches of one kind, in order."""
 
-    def __init__(self, first: Answered) -> None:
-        self._kind = first.kind
+    def __init__(self, kind: _Kind) -> None:
+        self._kind = kind
         self._time = 0.0
         self._num_bytes = 0
         self._decision_ids: list[str] = []
@@ -128,22 +162,23 @@ class _Rows:
         self._masks: list[npt.NDArray[np.bool_] | None] = []
         self._chosen: list[Chosen] = []
         self._places: dict[AnsweredBy, int] = {}
+        self._newest: AnsweredBy | None = None
+        self._place = 0
+        """Of the newest."""
         self._index: list[int] = []
         self.on_durable: list[Callable[[], None]] = []
 
-    def takes(self, answered: Answered, num_bytes: int) -> bool:
-        """There is room for a batch, and it is of the same kind."""
-        return self._num_bytes + num_bytes <= _RECORD_BYTES and self._kind == answered.kind
+    def takes(self, kind: _Kind, size: int) -> bool:
+        """There is room for a batch of so many bytes, and it is of the same kind."""
+        return self._num_bytes + size <= _RECORD_BYTES and self._kind == kind
 
-    def add(self, answered: Answered, num_bytes: int) -> None:
+    def add(self, size: int, time: float, batch: Batch, chosen: Chosen) -> None:
         """Take one batch."""
-        batch, chosen = answered.batch, answered.chosen
-        self._time = answered.time
-        self._num_bytes += num_bytes
+        self._time = time
+        self._num_bytes += size
+        seen = batch.observations
         # A copy of the newest frames lets the whole stacks go.
-        is_stacked = answered.frame_stack > 1
-        seen = batch.observations[:, -1].copy() if is_stacked else batch.observations
-        self._observations.append(seen)
+        self._observations.append(seen[:, -1].copy() if self._kind.frame_stack > 1 else seen)
         self._masks.append(batch.action_masks)
         self._chosen.append(chosen)
         for question in batch.questions:
@@ -156,14 +191,19 @@ class _Rows:
                 self.on_durable.append(question.on_durable)
             self._decision_ids.append(question.decision_id)
             self._row_counts.append(rows)
-            self._episode_ids += question.episode_ids or [None] * rows
-            self._steps += question.steps or [None] * rows
-        places = self._places
-        own = [places.setdefault(entry, len(places)) for entry in chosen.answered_by]
+            self._episode_ids += question.episode_ids or _NOBODY * rows
+            self._steps += question.steps or _NOBODY * rows
         if chosen.index is None:
-            self._index += own * len(chosen.actions)
+            (entry,) = chosen.answered_by
+            if entry is not self._newest:
+                self._newest, self._place = entry, self._place_of(entry)
+            self._index += (self._place,) * len(chosen.actions)
         else:
-            self._index += [own[entry] for entry in chosen.index.tolist()]
+            places = [self._place_of(entry) for entry in chosen.answered_by]
+            self._index += [places[entry] for entry in chosen.index.tolist()]
+
+    def _place_of(self, entry: AnsweredBy) -> int:
+        return self._places.setdefault(entry, len(self._places))
 
     def record(self, policy: str, schema_hash: str) -> DecisionBatch:
         """All of it, in columns."""

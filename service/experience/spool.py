@@ -119,6 +119,10 @@ class Spool:
         """Count records that nobody waits for and that are not logged for want of room."""
         self._dropped["backlog" if is_backlogged else self._nearest].add(records)
 
+    def commit_soon(self) -> None:
+        """Begin a commit now instead of in its turn."""
+        self._wake.set()
+
     def put(self, record: Record) -> None:
         """Log a record in its turn; where the spool is full it is dropped, and counted."""
         is_backlogged = len(self._waiting.records) >= _MAX_WAITING_RECORDS

@@ -9,7 +9,7 @@ import numpy as np
 
 from contract.declaration import PolicyDeclaration
 from contract.manifest import Manifest, Profile
-from service.experience.decisions import Answered, DecisionLog
+from service.experience.decisions import DecisionLog
 from service.experience.spool import Spool
 from service.inference.batcher import Batcher, BatcherLimits, Explorer
 from service.inference.exploration import explore
@@ -70,7 +70,7 @@ class ServedPolicy:
         decisions, faults = DecisionLog(name, declaration, spool), FaultLog(name)
 
         def log(batch: Batch, chosen: Chosen, is_late: bool) -> None:
-            decisions.add(Answered(time.time(), batch, chosen, is_late))
+            decisions.add(time.time(), batch, chosen, is_late=is_late)
             if is_late:
                 return
             faults.tell(batch, chosen)

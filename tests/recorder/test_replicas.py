@@ -68,8 +68,8 @@ def test_every_outcome_joins_whichever_replica_it_reached_though_one_was_killed(
             service.wait_until_ready()
         play(services, range(NUM_EPISODES))
         killed = services[1]
-        # A decision is on disk 100 ms after it was made. What is not shipped by then stays there.
-        time.sleep(0.3)
+        # A decision is on disk 200 ms after it was made. What is not shipped by then stays there.
+        time.sleep(0.6)
         killed.kill_all()
         play([services[0], services[2]], range(NUM_EPISODES, 2 * NUM_EPISODES))
         for service in (services[0], services[2]):

@@ -1,5 +1,6 @@
 """Which decisions are not logged first as the log fills up."""
 
+import asyncio
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,13 @@ import pytest
 
 from contract.records import AnsweredBy, DecisionBatch, decode_record
 from contract.segments import SegmentWriter, read_records, segment_paths
-from service.experience.decisions import Answered, DecisionLog
+from service.experience.decisions import DecisionLog
 from service.experience.spool import Spool, SpoolLimits
 from service.inference.fallback import Chosen
 from service.inference.questions import Batch, Question
 from service.metrics import Metrics
 from tests import builders
+from tests.service.running import wait_until
 
 STABLE = AnsweredBy(1, "stable", "model", None, "p@1")
 CANARY = AnsweredBy(2, "canary", "model", None, "p@2")
@@ -33,7 +35,7 @@ def question(name: str, episode_ids: list[str | None] | None) -> Question:
     )
 
 
-def answered(*, is_late: bool = False) -> Answered:
+def answered() -> tuple[Batch, Chosen]:
     """A row without an episode, one of stable, and a request of which one row is the canary's."""
     questions = [question("lone", None), question("stable", ["e"]), question("both", ["f", "g"])]
     chosen = Chosen(
@@ -43,7 +45,7 @@ def answered(*, is_late: bool = False) -> Answered:
         np.array([0, 0, 0, 1]),
         np.zeros((4, 2), np.float32),
     )
-    return Answered(1000.0, Batch.of(questions, np.dtype(np.float32)), chosen, is_late)
+    return Batch.of(questions, np.dtype(np.float32)), chosen
 
 
 def logged(folder: Path, fullness: float, *, is_late: bool = False) -> tuple[list[str], float]:
@@ -59,7 +61,7 @@ def logged(folder: Path, fullness: float, *, is_late: bool = False) -> tuple[lis
     spool = Spool(folder, limits, metrics)
     assert spool.fullness == pytest.approx(fullness, abs=1e-4)
     log = DecisionLog("p", builders.declaration(), spool)
-    log.add(answered(is_late=is_late))
+    log.add(1000.0, *answered(), is_late=is_late)
     spool._commit()
     spool._writer.close()
     records = [decode_record(content) for sequence, content in read_records(filled) if sequence]
@@ -87,3 +89,21 @@ def test_rows_without_an_episode_go_first_and_the_canarys_last(
 
 def test_what_came_too_late_to_be_acted_on_goes_first_whoever_said_it(tmp_path: Path) -> None:
     assert logged(tmp_path, 0.91, is_late=True) == ([], 4)
+
+
+def test_many_decisions_do_not_wait_for_the_next_commit(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        spool = Spool(tmp_path, SpoolLimits(3600.0, 2**30, disk_free_share=0.0), Metrics())
+        log = DecisionLog("p", builders.declaration(), spool)
+        spool.start(asyncio.get_running_loop())
+        for _ in range(1023):
+            log.add(1000.0, *answered(), is_late=False)
+        assert not spool._wake.is_set()
+        log.add(1000.0, *answered(), is_late=False)
+        await asyncio.to_thread(wait_until, lambda: spool.durable_sequence == 0, "a commit")
+        await asyncio.to_thread(spool.close)
+        (record,) = (decode_record(content) for _, content in read_records(spool.folder))
+        assert isinstance(record, DecisionBatch)
+        assert len(record.steps) == 4096
+
+    asyncio.run(scenario())
