@@ -149,6 +149,20 @@ def test_the_same_seed_gives_the_same_candidates_and_the_current_network_stays()
     assert not torch.equal(first_weights(first[0].network), first_weights(first[1].network))
 
 
+def test_who_plays_on_is_given_the_newest_network_at_each_look() -> None:
+    replay = LogReplay(two_way_log(200, np.random.default_rng(1)), 3, 0.9)
+    settings = config(check_every_updates=40)
+    told: list[Tensor] = []
+    found = learn_candidates(
+        network(), replay, None, settings, 1.0, 500.0, rng(),
+        tell=lambda newest: told.append(first_weights(newest)),
+    )  # fmt: skip
+    assert len(told) == 4
+    for place, candidate in zip((1, 3), found.candidates, strict=True):
+        torch.testing.assert_close(told[place], first_weights(candidate.network))
+    assert not torch.equal(told[0], told[1])
+
+
 def test_a_run_whose_q_values_leave_what_rewards_allow_leaves_no_candidate() -> None:
     replay = LogReplay(two_way_log(200, np.random.default_rng(1)), 3, 0.9)
     settings = config(q_limit_factor=1.0, alphas=(0.5, 1.0))
