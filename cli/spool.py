@@ -71,7 +71,7 @@ def _check_streams(options: argparse.Namespace, last: Mapping[str, int]) -> None
         return
     if options.redis_url is None:
         raise WaitingError(
-            f"{options.source} was emptied in part; where that went to a Redis, it may hold records "
+            f"{options.source} was emptied in part; a Redis that it went to may hold records "
             "that no shard has: set DQN_RECORD_REDIS_URL, or say --redis-is-gone"
         )
     check_streams(options.redis_url, last)
