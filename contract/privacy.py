@@ -16,6 +16,7 @@ REDACTED = "redacted"
 """Stands for the value of a tag that is not logged: that there was one may be known."""
 
 _SAMPLING_KEY = b"dqn-logged-share"
+_EVERYTHING = LoggingRules()
 
 
 def is_logged(name: str, logged_share: float) -> bool:
@@ -27,7 +28,7 @@ def is_logged(name: str, logged_share: float) -> bool:
 
 def loggable_decisions(batch: DecisionBatch, rules: LoggingRules) -> DecisionBatch | None:
     """What of a batch may be logged; None where none of its rows may."""
-    if rules == LoggingRules():
+    if rules == _EVERYTHING:
         return batch
     rows = _logged_rows(batch, rules.logged_share)
     if not rows:

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 from typing import Final, NamedTuple
 
 from benchmarks.cost.paced import run_paced
@@ -51,8 +51,8 @@ class Pair(NamedTuple):
 
 
 def _cpu_seconds(loads: Sequence[Load]) -> float:
-    """Of a request; each turn has as many."""
-    return fmean(load.cpu_seconds_per_request for load in loads)
+    """Of a request, in the median turn: a neighbour of the machine is busy in some of them."""
+    return median(load.cpu_seconds_per_request for load in loads)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -46,8 +46,13 @@ class Running(NamedTuple):
 
 
 def write_armed_policy(data: Path) -> None:
-    """A policy whose stable version has a profile, so that drift is watched."""
+    """A policy whose stable version has a profile, so that drift is watched.
+
+    No other was promoted before: for an hour after that episodes may be of either, and each
+    request's are looked up, which is a cost of promoting and would hide a part's.
+    """
     model = write_mlp(data / "policies")
+    (data / "policies" / LEDGER_FILE).unlink()
     bundle = read_bundle(data / "policies" / POLICY / "1")
     write_bundle(
         data / "policies" / POLICY / str(_ARMED),

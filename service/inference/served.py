@@ -231,7 +231,9 @@ class ServedPolicy:
         if self.choose is not None and question.episode_ids is not None:
             placed = self.choose(question.episode_ids, question.steps, question.started_at)
             question.lives = [each.live for each in placed]
-            question.salts = [each.salt for each in placed]
+            salts = [each.salt for each in placed]
+            # After a promotion rows are looked up for an hour without anything being on trial.
+            question.salts = salts if any(salts) else None
 
     def _show_version(self, version: int, value: float) -> None:
         self._metrics.counter("dqn_policy_info", self.name, "stable", str(version)).set(value)

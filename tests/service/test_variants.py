@@ -134,6 +134,23 @@ def test_the_log_says_by_what_salt_an_episode_was_assigned(
     assert (found["before"], found[stable], found[canary]) == (None, "r1", "r1")
 
 
+def test_records_of_the_hour_after_a_promotion_have_no_column_of_salts(
+    service: Running, tmp_path: Path
+) -> None:
+    old, new = new_episode_id(time.time() - 30), new_episode_id(time.time() + 30)
+    promote(tmp_path, version=2)
+    wait_until(lambda: by_version(service, new) == 2, "the promoted version answers")
+    assert by_version(service, old) == 1
+
+    def records() -> list[DecisionBatch]:
+        read = [decode_record(content) for _, content in read_records(service.server.spool.folder)]
+        return [record for record in read if isinstance(record, DecisionBatch)]
+
+    wait_until(lambda: any(old in each.episode_ids for each in records()), "it is in the log")
+    # Both versions answer, which is a split; on trial is nothing.
+    assert [each.salts for each in records()] == [None] * len(records())
+
+
 def test_an_episode_stays_with_its_version_through_promotion_and_leaves_it_at_a_rollback(
     service: Running, tmp_path: Path
 ) -> None:
