@@ -15,7 +15,8 @@ from training.offline_log import LoggedSteps, epsilon_greedy_probabilities
 from training.run import TrainingRun
 
 NUM_ENVIRONMENTS = 8
-_LOOK_EVERY_STEPS = 64
+_LOOK_EVERY_STEPS = {"cartpole": 64, "lunarlander": 960}
+"""By preset: of LunarLander's episodes one costs what hundreds of steps of training do."""
 _LOOK_EPISODES = 10
 
 
@@ -32,12 +33,12 @@ def half_trained(preset: str, seed: int, target_return: float, out: Path) -> Med
 
     Learning goes by leaps: of the last two looks, the one nearer to what was asked is taken.
     """
-    config = _training_config(preset, seed, out)
+    config, look_every = _training_config(preset, seed, out), _LOOK_EVERY_STEPS[preset]
     run = TrainingRun(config)
     looks: list[tuple[float, Mediocre]] = []
     while not run.has_finished:
         run.advance()
-        is_due = run.steps >= config.learning_starts and run.steps % _LOOK_EVERY_STEPS == 0
+        is_due = run.steps >= config.learning_starts and run.steps % look_every == 0
         if not is_due:
             continue
         found = run.evaluate(_LOOK_EPISODES).mean_return

@@ -23,6 +23,7 @@ from benchmarks.training.speed import measure_speed
 from benchmarks.training.thresholds import (
     Trained,
     cartpole_figures,
+    learn_until,
     lunarlander_figures,
     train_preset,
 )
@@ -41,6 +42,9 @@ PARTS = {
 _COMMAND = ("python", "-m", "benchmarks.training", "--write")
 _PACKAGES = ("torch", "numpy", "gymnasium", "zstandard", "ale-py", "ray")
 _VANILLA = ("--no-double", "--n-step", "1")
+_UNTIL = (sys.executable, "-m", "benchmarks.training.until")
+_GOOD = 475.0
+"""Return that CartPole is learned to."""
 _VANILLA_SEEDS = 2
 """It is shown beside, and not judged."""
 
@@ -110,8 +114,13 @@ def _cartpole(libraries: list[Library], num_seeds: int, *, quick: bool) -> list[
     steps = 3_000 if quick else 50_000
     ours = _train("cartpole", num_seeds, flags)
     vanilla = _train("cartpole", min(num_seeds, _VANILLA_SEEDS), (*flags, *_VANILLA))
+    until = learn_until((*_UNTIL, "--preset", "cartpole"), _GOOD, steps, range(num_seeds))
+    sb3, theirs = _sb3(libraries), []
+    if sb3 is not None:
+        command = (sb3.python, *sb3.command, "--settings", "CartPole-v1")
+        theirs = learn_until(command, _GOOD, steps, range(num_seeds))
     return [
-        *cartpole_figures(ours, _sb3(libraries), steps=steps),
+        *cartpole_figures(ours, until, theirs, sb3.title if sb3 else None),
         *ratio_figures("CartPole, double", ours, vanilla),
     ]
 

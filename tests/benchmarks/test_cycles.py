@@ -105,14 +105,17 @@ def test_ours_is_held_against_each_of_theirs() -> None:
     theirs = {
         "cpu_seconds": 100.0,
         "wall_seconds": 50.0,
+        "evaluation_cpu_seconds": 20.0,
+        "evaluation_wall_seconds": 13.0,
         "mean_return": 200.0,
         "discounted_return": 8.0,
         "estimate": 15.0,
         "highest_possible": 10.0,
     }
     figures = rival_figures([Beside(60.0, 300.0, 25.0, 60.0, dict.fromkeys(METHODS, theirs))])
-    assert [figure.ratio for figure in figures[1:4]] == [1.5, 4.0, pytest.approx(50 / 60)]
-    assert [figure.met for figure in figures[1:4]] == [True, True, False]
+    ratios = [1.5, 4.0, pytest.approx(50 / 60), 4.8, pytest.approx(63 / 60)]
+    assert [figure.ratio for figure in figures[1:6]] == ratios
+    assert [figure.met for figure in figures[1:6]] == [True, True, False, True, True]
 
 
 def test_true_returns_are_of_the_same_starts_each_time() -> None:

@@ -12,7 +12,7 @@ from benchmarks.training.processes import (
     slope,
 )
 from benchmarks.training.replay import per_cpu_second
-from benchmarks.training.thresholds import Trained, cartpole_figures
+from benchmarks.training.thresholds import Trained, Until, cartpole_figures, learn_until
 from training.evaluate import EvaluationResult
 
 PROGRAM = """
@@ -60,8 +60,28 @@ def test_one_seed_outside_the_range_misses_the_goal() -> None:
 
 def test_every_seed_must_reach_475() -> None:
     runs = [trained([1.0], [1.0], 475.0), trained([1.0], [1.0], 474.9)]
-    figures = cartpole_figures(runs, None, steps=1)
+    figures = cartpole_figures(runs, [Until(1.0, True)], [], None)
     assert (figures[0].value, figures[0].met) == (1, False)
+
+
+def test_the_median_seed_must_get_there_in_half_the_time_and_every_seed_must() -> None:
+    runs = [trained([1.0], [1.0], 500.0)]
+    theirs = [Until(9.0, True), Until(8.0, True), Until(40.0, False)]
+    ours = [Until(4.5, True), Until(1.0, True), Until(20.0, True)]
+    timed = cartpole_figures(runs, ours, theirs, "SB3")[-1]
+    assert (timed.value, timed.ratio, timed.met) == (4.5, 2.0, True)
+    assert timed.rival == "9 s; 2 of its seeds got there, 3 of ours"
+    ours[1] = Until(1.0, False)
+    assert cartpole_figures(runs, ours, theirs, "SB3")[-1].met is False
+
+
+def test_this_projects_program_stops_at_what_is_asked() -> None:
+    steps, seeds = 40_000, [0]
+    command = (sys.executable, "-m", "benchmarks.training.until", "--preset", "cartpole")
+    (found,) = learn_until(command, 15.0, steps, seeds)
+    assert found.is_reached
+    (found,) = learn_until(command, 501.0, 32, seeds)
+    assert not found.is_reached
 
 
 def test_a_program_is_charged_the_cpu_time_of_its_process(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """d3rlpy's offline learning and its fitted Q evaluation, run by the interpreter of its environment.
 
-Prints one JSON object: CPU and wall seconds of learning, mean return of the last step's greedy
-policy, and what DiscreteFQE says of it beside what came of it, discounted.
+Prints one JSON object: CPU and wall seconds of learning and of DiscreteFQE, mean return of the last
+step's greedy policy, and what DiscreteFQE says of it beside what came of it, discounted.
 """
 
 import argparse
@@ -65,7 +65,9 @@ def main() -> None:
         ),
         device=False,
     )
-    evaluation_cpu_seconds, _ = _fit(evaluation, dataset, options.evaluation_updates)
+    evaluation_cpu_seconds, evaluation_wall_seconds = _fit(
+        evaluation, dataset, options.evaluation_updates
+    )
     estimates = evaluation.predict_value(starts, algorithm.predict(starts))
     told = {
         "cpu_seconds": cpu_seconds,
@@ -75,6 +77,7 @@ def main() -> None:
         "estimate": float(np.mean(estimates)),
         "highest_possible": scale / (1 - options.discount),
         "evaluation_cpu_seconds": evaluation_cpu_seconds,
+        "evaluation_wall_seconds": evaluation_wall_seconds,
     }
     print(json.dumps(told))
 
