@@ -64,10 +64,16 @@ class Task(NamedTuple):
     """The same for the current policy of the gate's study: there are worse ones and better ones."""
     seeds: int
     gate_logs: int
+    log_steps: int
+    offline: OfflineConfig
 
 
-CARTPOLE: Final = Task("cartpole", 0.0, 500.0, 60.0, 150.0, 20, 6)
-LUNARLANDER: Final = Task("lunarlander", -250.0, 250.0, 0.0, 100.0, 10, 6)
+CARTPOLE: Final = Task("cartpole", 0.0, 500.0, 60.0, 150.0, 20, 6, 100_000, OfflineConfig())
+LUNARLANDER: Final = Task(
+    *("lunarlander", -250.0, 250.0, 100.0, 100.0, 10, 6, 200_000),
+    # No model of it is believed, so that all there is to learn is in the log: it takes longer.
+    OfflineConfig(alphas=(0.1, 0.3), updates=8_000, candidate_updates=(2_000, 4_000, 6_000)),
+)
 TASKS: Final = {task.preset: task for task in (CARTPOLE, LUNARLANDER)}
 
 WHOLE: Final = Sizes(
@@ -255,7 +261,11 @@ def _rival(options: argparse.Namespace, out: Path) -> list[Figure]:
 
 
 def _sizes(options: argparse.Namespace) -> Sizes:
-    return QUICK if options.quick else WHOLE._replace(log_steps=options.log_steps)
+    if options.quick:
+        return QUICK
+    task = TASKS[options.preset]
+    log_steps = options.log_steps or task.log_steps
+    return WHOLE._replace(log_steps=log_steps, offline=task.offline)
 
 
 def _cycle_sizes(options: argparse.Namespace) -> CycleSizes:
@@ -272,7 +282,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--preset", choices=sorted(TASKS), default=CARTPOLE.preset)
     parser.add_argument("--seeds", type=int, help="seeds; the task's own number where not given")
     parser.add_argument("--gate-logs", type=int, help="logs of the gate's study; likewise")
-    parser.add_argument("--log-steps", type=int, default=WHOLE.log_steps, help="of each log")
+    parser.add_argument("--log-steps", type=int, help="of each log; likewise")
     parser.add_argument(
         "--folder",
         type=Path,
