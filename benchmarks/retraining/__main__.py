@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ from benchmarks.retraining.studies import (
     rank_correlation,
     regret,
 )
+from benchmarks.retraining.tasks import CARTPOLE, TASKS, Task
 from benchmarks.training.rivals.environments import ENVIRONMENTS, install
 from retraining.dynamics import DynamicsConfig
 from retraining.fitted_q import FittedQConfig
@@ -50,31 +51,6 @@ _FIRST_GATE_SEED: Final = 1_003
 """Of the gate's logs: the gate was developed on the three before."""
 _RIVAL: Final = "d3rlpy 2.8.1, another log of return 44.6: Double DQN 353, CQL 59, BC 47 at 10k"
 
-
-class Task(NamedTuple):
-    """An environment and what returns in it are held against."""
-
-    preset: str
-    lowest: float
-    highest: float
-    """Also what an expert returns."""
-    half_trained: float
-    """Return at which training is stopped, for a log to learn from."""
-    judged_against: float
-    """The same for the current policy of the gate's study: there are worse ones and better ones."""
-    seeds: int
-    gate_logs: int
-    log_steps: int
-    offline: OfflineConfig
-
-
-CARTPOLE: Final = Task("cartpole", 0.0, 500.0, 60.0, 150.0, 20, 6, 100_000, OfflineConfig())
-LUNARLANDER: Final = Task(
-    *("lunarlander", -250.0, 250.0, 100.0, 100.0, 10, 6, 200_000),
-    # No model of it is believed, so that all there is to learn is in the log: it takes longer.
-    OfflineConfig(alphas=(0.1, 0.3), updates=8_000, candidate_updates=(2_000, 4_000, 6_000)),
-)
-TASKS: Final = {task.preset: task for task in (CARTPOLE, LUNARLANDER)}
 
 WHOLE: Final = Sizes(
     log_steps=100_000,
@@ -265,7 +241,9 @@ def _sizes(options: argparse.Namespace) -> Sizes:
         return QUICK
     task = TASKS[options.preset]
     log_steps = options.log_steps or task.log_steps
-    return WHOLE._replace(log_steps=log_steps, offline=task.offline)
+    return WHOLE._replace(
+        log_steps=log_steps, offline=task.offline, evaluation_episodes=task.evaluation_episodes
+    )
 
 
 def _cycle_sizes(options: argparse.Namespace) -> CycleSizes:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from benchmarks.report import Figure
-from benchmarks.retraining.__main__ import CARTPOLE, gate_figures, learning_figures
+from benchmarks.retraining.__main__ import gate_figures, learning_figures
 from benchmarks.retraining.logs import Mediocre, log_of
 from benchmarks.retraining.studies import Judged, Learned, rank_correlation, regret
+from benchmarks.retraining.tasks import CARTPOLE
 from retraining.gate import Decision
 from retraining.importance import whole_episodes
 from tests.exporter.checkpoints import network
