@@ -108,6 +108,9 @@ class _Session:
         self._run = run
         self._config = run.config
         self._best_return: float | None = None if saved is None else saved.values["best_return"]
+        best = None if saved is None else saved.values["best"]
+        self._best: tuple[bool, float] | None = None if best is None else tuple(best)
+        """Whether it was confirmed to return enough, and by what it is the best of its kind."""
         self._log = EpisodeLog(
             self._config.out,
             tensorboard=self._config.tensorboard,
@@ -162,13 +165,16 @@ class _Session:
         """Evaluate, keep the checkpoint if it is the best so far, say whether the goal is met."""
         goal, calibration = self._config.target_return, self._config.target_calibration
         result = self._play(self._config.evaluation_episodes)
-        is_goal_met = False
+        is_goal_met, merit = False, (False, result.mean_return)
         if goal is not None and result.meets(goal, None):
             # A few lucky episodes are not a policy that holds, and say little of its Q-values.
             result = self._play(self._config.confirmation_episodes)
-            is_goal_met = result.meets(goal, calibration)
-        if is_goal_met or self._best_return is None or result.mean_return >= self._best_return:
-            self._best_return = result.mean_return
+            is_goal_met, merit = result.meets(goal, calibration), (False, result.mean_return)
+            if calibration is not None and result.meets(goal, None):
+                # Of those that return enough the best is the one whose Q-values are the truest.
+                merit = (True, -abs(result.promise_ratio - 1.0))
+        if is_goal_met or self._best is None or merit >= self._best:
+            self._best, self._best_return = merit, result.mean_return
             write_checkpoint(
                 self._config.out / BEST,
                 self._run.metadata(result.mean_return),
@@ -194,6 +200,7 @@ class _Session:
         state = self._run.state()
         session_values = {
             "best_return": self._best_return,
+            "best": self._best,
             "log_positions": self._log.positions(),
         }
         write_checkpoint(

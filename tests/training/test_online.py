@@ -216,6 +216,27 @@ def test_the_run_stops_once_a_confirmed_evaluation_reaches_the_target(tmp_path: 
     assert read_checkpoint(summary.best).metadata.evaluation_return == summary.best_return
 
 
+def test_best_is_the_truest_of_those_that_return_enough_where_truth_is_asked(
+    tmp_path: Path,
+) -> None:
+    goals = {"target_return": 15.0, "target_calibration": 1e-9, "confirmation_episodes": 30}
+    # Long after it can walk its Q-values grow beyond all bounds.
+    summary = learned_corridor(tmp_path, total_steps=1_600, q_limit_factor=1e6, **goals)
+    assert summary.stopped_by == "total_steps"
+    confirmed = [
+        record
+        for record in records(tmp_path, EVALUATIONS_FILE)
+        if record["episodes"] == 30 and record["mean_return"] >= 15.0
+    ]
+    assert len(confirmed) > 1
+
+    def gap(record: dict[str, Any]) -> float:
+        return abs(float(record["mean_start_q"]) / record["mean_start_return"] - 1.0)
+
+    metadata = read_checkpoint(summary.best).metadata
+    assert metadata.steps == min(confirmed, key=gap)["steps"]
+
+
 def test_best_is_the_checkpoint_of_the_best_evaluation(tmp_path: Path) -> None:
     summary = learned_corridor(tmp_path, total_steps=800, updates_per_round=8)
     evaluations = records(tmp_path, EVALUATIONS_FILE)
