@@ -73,7 +73,7 @@ def _learning_figure(
     threads: Literal[1, 2], rounds: int, *, with_rival: bool, quick: bool
 ) -> Figure:
     """One thread is counted in CPU time; of two, what counts is how soon they are done."""
-    lengths = (320, 480) if quick else (480, 1_280)
+    lengths = (320, 480) if quick else (480, 2_880)
     flags = ("--threads", str(threads))
     programs = [Program((*OURS, *flags), "--total-steps", FROM_HERE)]
     if with_rival and _is_there():
