@@ -197,7 +197,8 @@ class TrainingConfig(Flags):
 
     target_calibration: float | None = Field(default=None, gt=0)
     """With `target_return`: stop early only if max Q at the start is also within this share of the
-    discounted return that comes of it."""
+    discounted return that comes of it; until then `best/` is the truest of those that return
+    enough."""
 
     confirmation_episodes: PositiveInt = 100
     """Episodes of the confirming evaluation."""

@@ -231,7 +231,7 @@ def test_best_is_the_truest_of_those_that_return_enough_where_truth_is_asked(
     assert len(confirmed) > 1
 
     def gap(record: dict[str, Any]) -> float:
-        return abs(float(record["mean_start_q"]) / record["mean_start_return"] - 1.0)
+        return abs(float(record["mean_start_q"]) / float(record["mean_start_return"]) - 1.0)
 
     metadata = read_checkpoint(summary.best).metadata
     assert metadata.steps == min(confirmed, key=gap)["steps"]
