@@ -107,8 +107,11 @@ class _Session:
     def __init__(self, run: TrainingRun, console: Console, saved: RunState | None) -> None:
         self._run = run
         self._config = run.config
-        self._best_return: float | None = None if saved is None else saved.values["best_return"]
-        best = None if saved is None else saved.values["best"]
+        values = {} if saved is None else saved.values
+        self._best_return: float | None = values.get("best_return")
+        # Runs of an earlier release kept the return alone.
+        alone = None if self._best_return is None else (False, self._best_return)
+        best = values.get("best", alone)
         self._best: tuple[bool, float] | None = None if best is None else tuple(best)
         """Whether it was confirmed to return enough, and by what it is the best of its kind."""
         self._log = EpisodeLog(

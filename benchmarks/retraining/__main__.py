@@ -52,16 +52,6 @@ _FIRST_GATE_SEED: Final = 1_003
 _RIVAL: Final = "d3rlpy 2.8.1, another log of return 44.6: Double DQN 353, CQL 59, BC 47 at 10k"
 
 
-WHOLE: Final = Sizes(
-    log_steps=100_000,
-    offline=OfflineConfig(),
-    fitted=FittedQConfig(),
-    limits=GateLimits(),
-    evaluation_episodes=50,
-    judged=OfflineConfig(alphas=(0.01, 0.03), updates=1_200, candidate_updates=(300, 600)),
-    online_snapshots=12,
-    corruptions=(0.1, 0.5),
-)
 QUICK: Final = Sizes(
     log_steps=8_000,
     offline=OfflineConfig(alphas=(0.5,), updates=100, candidate_updates=(50,), batch_size=64),
@@ -198,7 +188,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _learning(options: argparse.Namespace, out: Path) -> list[Figure]:
-    task, sizes = TASKS[options.preset], _sizes(options)
+    task = TASKS[options.preset]
+    sizes = _sizes(options, task)
     num_seeds = 1 if options.quick else options.seeds or task.seeds
     folder = out if options.quick else ENVIRONMENTS / f"retraining-learning-{task.preset}"
     results: list[Learned] = []
@@ -216,7 +207,8 @@ def _learning(options: argparse.Namespace, out: Path) -> list[Figure]:
 
 
 def _gate(options: argparse.Namespace, out: Path) -> list[Figure]:
-    task, sizes = TASKS[options.preset], _sizes(options)
+    task = TASKS[options.preset]
+    sizes = _sizes(options, task)
     num_logs = 1 if options.quick else options.gate_logs or task.gate_logs
     judged: list[Judged] = []
     for seed in range(_FIRST_GATE_SEED, _FIRST_GATE_SEED + num_logs):
@@ -233,16 +225,21 @@ def _rival(options: argparse.Namespace, out: Path) -> list[Figure]:
     install(D3RLPY)
     seeds = range(1 if options.quick else options.seeds or 3)
     updates = 200 if options.quick else RIVAL_UPDATES
-    return measure_rival(seeds, CARTPOLE.half_trained, _sizes(options), updates, out)
+    return measure_rival(seeds, CARTPOLE.half_trained, _sizes(options, CARTPOLE), updates, out)
 
 
-def _sizes(options: argparse.Namespace) -> Sizes:
+def _sizes(options: argparse.Namespace, task: Task) -> Sizes:
     if options.quick:
         return QUICK
-    task = TASKS[options.preset]
-    log_steps = options.log_steps or task.log_steps
-    return WHOLE._replace(
-        log_steps=log_steps, offline=task.offline, evaluation_episodes=task.evaluation_episodes
+    return Sizes(
+        log_steps=options.log_steps or task.log_steps,
+        offline=task.offline,
+        fitted=FittedQConfig(),
+        limits=GateLimits(),
+        evaluation_episodes=task.evaluation_episodes,
+        judged=OfflineConfig(alphas=(0.01, 0.03), updates=1_200, candidate_updates=(300, 600)),
+        online_snapshots=12,
+        corruptions=(0.1, 0.5),
     )
 
 

@@ -70,7 +70,7 @@ def cartpole_figures(
 
     Args:
         runs: Of this project, the whole preset, a run a seed.
-        ours: As much of it as was needed for a look of 20 greedy episodes to return 475.
+        ours: As much of it as was needed for a look of 20 episodes to return 475.
         theirs: The same of Stable-Baselines3.
         title: Its name; None where it is not there.
     """

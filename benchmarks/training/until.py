@@ -15,7 +15,7 @@ from training.run import TrainingRun, has_crossed
 
 EVERY_STEPS = 1_000
 EPISODES = 20
-"""Greedy ones, of each evaluation."""
+"""Of each evaluation, with the preset's share of random actions, if any: no easier than greedy."""
 
 
 def main(arguments: Sequence[str]) -> None:
